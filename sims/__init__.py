@@ -1,0 +1,1 @@
+"""Trained networks: what the theories are held against."""

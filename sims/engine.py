@@ -1,0 +1,270 @@
+"""The engine: three pure functions in, the trajectories of every run of a sweep out.
+
+    runs = grid(seeds=8, lr=[0.1, 0.05])
+    trajectory = simulate(Simulation(init, step, record), runs, record_at=every(1000, 10))
+    trajectory.records["loss"]      # (runs, times)
+
+All runs (seeds x hyperparameters) live in one compiled program: `vmap` or `lax.map`, whichever suits the width
+and the device, sharded over all local devices. The host owns the time loop over compiled chunks, so progress and
+checkpoints need no callbacks, and a run that is stopped and resumed is bit-identical to one that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from sims import checkpoints
+
+State = Any
+Hyper = Any
+Records = Any
+
+
+class Simulation(NamedTuple):
+    """`init(key, hyper) -> state`, `step(state) -> state`, `record(state) -> pytree of small arrays`.
+
+    All three are pure and are traced once. A state is a pytree of arrays and keys: what a step needs (learning
+    rate, data, its own key and step count) is in it.
+    """
+
+    init: Callable[[jax.Array, Hyper], State]
+    step: Callable[[State], State]
+    record: Callable[[State], Records]
+
+
+class Runs(NamedTuple):
+    """The runs of a sweep. `seeds` (runs,); each leaf of `hyper` has a leading axis of runs; `shape` is the grid's."""
+
+    seeds: np.ndarray
+    hyper: Hyper
+    shape: tuple[int, ...]
+
+
+class Trajectory(NamedTuple):
+    """What was recorded. Each leaf of `records` is (runs, times, ...), of `state` (the last one) is (runs, ...)."""
+
+    runs: Runs
+    steps: np.ndarray
+    records: Records
+    state: State
+
+    def on_grid(self) -> Records:
+        """The records with the runs axis unfolded: (seeds, first hyperparameter, ..., times, ...)."""
+        return jax.tree.map(lambda x: x.reshape(self.runs.shape + x.shape[1:]), self.records)
+
+
+def grid(seeds: int | Sequence[int] = 1, **axes: Sequence) -> Runs:
+    """Every combination of `seeds` (a number of them, or a list) and of the values along each named axis.
+
+    A value may be a scalar or an array; the hyperparameters of a run are a dict by name. With no axes
+    `hyper` is an empty dict.
+    """
+    seeds = list(range(seeds)) if isinstance(seeds, int | np.integer) else list(seeds)
+    shape = (len(seeds), *(len(values) for values in axes.values()))
+    if 0 in shape:
+        empty = "seeds" if not seeds else next(name for name, v in axes.items() if len(v) == 0)
+        raise ValueError(f"{empty} must hold at least one value, got none")
+    combinations = list(itertools.product(seeds, *axes.values()))
+    hyper = {name: np.stack([c[1 + i] for c in combinations]) for i, name in enumerate(axes)}
+    return Runs(np.array([c[0] for c in combinations]), hyper, shape)
+
+
+def every(steps: int, interval: int) -> np.ndarray:
+    """Record at step 0 and then every `interval` steps up to `steps`."""
+    if steps < 0 or interval < 1:
+        raise ValueError(f"steps must be >= 0 and interval >= 1, got {steps} and {interval}")
+    return np.arange(0, steps + 1, interval)
+
+
+def simulate(
+    simulation: Simulation,
+    runs: Runs,
+    record_at: Sequence[int],
+    *,
+    batching: str = "auto",
+    checkpoint: str | Path | None = None,
+    checkpoint_every: float = 30.0,
+    chunks: int = 20,
+    progress: Callable[[int, int], None] | None = None,
+) -> Trajectory:
+    """Run every run of `runs`, recording at the steps `record_at` (increasing, from 0 on).
+
+    `batching`    "vmap", "map" (one run after the other inside the program) or "auto".
+    `checkpoint`  a file to save to every `checkpoint_every` seconds and when interrupted, and to resume from. It
+                  refuses to continue another configuration. `session(folder)` names one for every simulation.
+    `chunks`      into how many compiled calls the time axis is cut (the result does not depend on it).
+    `progress`    called with (steps done, steps in all) after each chunk.
+    """
+    record_at = _checked_times(record_at)
+    _checked_runs(runs)
+    devices = tuple(jax.local_devices())
+    program = _program(simulation, _batching(simulation, runs, batching), devices)
+    surrounding = _SESSION.get()
+    progress = progress or surrounding.progress
+    settings = None
+    if checkpoint is not None or surrounding.folder is not None:
+        settings = checkpoints.settings_of(simulation, runs.seeds, runs.hyper, record_at)
+        checkpoint = Path(checkpoint or surrounding.folder / f"{checkpoints.digest_of(settings)[:20]}.npz")
+
+    # What is finished so far is one value, replaced in one assignment: Ctrl-C never finds it half-way.
+    done, records, state = 0, [], None
+    if checkpoint is not None and checkpoint.exists():
+        like = jax.eval_shape(program.start, runs.seeds, runs.hyper)
+        done, records, state = checkpoints.load(checkpoint, settings, like)
+    if state is None:
+        state = program.start(runs.seeds, runs.hyper)
+    finished = (done, records, program.padded(state))
+
+    gaps = np.diff(record_at, prepend=0)
+    size = -(-len(record_at) // max(1, min(chunks, len(record_at))))
+    saved = time.monotonic()
+    try:
+        while (done := finished[0]) < len(record_at):
+            now = gaps[done : done + size]
+            state, recorded = program.advance(finished[2], np.pad(now, (0, size - len(now))))
+            kept = [np.asarray(x)[: len(runs.seeds), : len(now)] for x in jax.tree.leaves(recorded)]
+            finished = (done + len(now), [*finished[1], kept], state)
+            if progress:
+                progress(int(record_at[finished[0] - 1]), int(record_at[-1]))
+            if checkpoint is not None and time.monotonic() - saved > checkpoint_every:
+                checkpoints.save(checkpoint, settings, len(runs.seeds), *finished)
+                saved = time.monotonic()
+    finally:
+        # Also on Ctrl-C and on any error: what is finished is kept.
+        if checkpoint is not None and finished[0] > 0:
+            checkpoints.save(checkpoint, settings, len(runs.seeds), *finished)
+
+    _, records, state = finished
+    columns = [np.concatenate(column, axis=1) for column in zip(*records, strict=True)]
+    return Trajectory(
+        runs,
+        record_at,
+        jax.tree.unflatten(program.form(state), columns),
+        jax.tree.map(lambda x: x[: len(runs.seeds)], state),
+    )
+
+
+class Program(NamedTuple):
+    """The compiled parts of one simulation, for one way of batching and one set of devices."""
+
+    start: Callable[[Any, Hyper], State]
+    advance: Callable[[State, Any], tuple[State, Records]]
+    padded: Callable[[Any], Any]
+    form: Callable[[State], Any]
+
+
+@functools.lru_cache(maxsize=16)
+def _program(simulation: Simulation, batching: str, devices: tuple) -> Program:
+    """Cached, so that the same simulation, run again, is not compiled again."""
+    root = jax.random.key(0)
+
+    def begin(seed, hyper):
+        return simulation.init(jax.random.fold_in(root, seed), hyper)
+
+    def advance(state, gaps):
+        def interval(state, gap):
+            state = jax.lax.fori_loop(0, gap, lambda _, s: simulation.step(s), state)
+            return state, simulation.record(state)
+
+        return jax.lax.scan(interval, state, gaps)
+
+    if batching == "vmap":
+        begin_all = jax.vmap(begin)
+        advance_all = jax.vmap(advance, in_axes=(0, None))
+    else:
+
+        def begin_all(seeds, hyper):
+            return jax.lax.map(lambda run: begin(*run), (seeds, hyper))
+
+        def advance_all(states, gaps):
+            return jax.lax.map(lambda state: advance(state, gaps), states)
+
+    if len(devices) > 1:
+        mesh = jax.sharding.Mesh(np.array(devices), ("runs",))
+        over_runs, whole = PartitionSpec("runs"), PartitionSpec()
+        advance_all = jax.shard_map(
+            advance_all,
+            mesh=mesh,
+            in_specs=(over_runs, whole),
+            out_specs=over_runs,
+            check_vma=False,
+        )
+
+    def padded(tree):
+        """`tree` with its runs axis repeated at the end to a multiple of the number of devices."""
+        if len(devices) == 1:
+            return tree
+        short = -len(jax.tree.leaves(tree)[0]) % len(devices)
+        tree = jax.tree.map(lambda x: jnp.concatenate([x, *[x[-1:]] * short]), tree)
+        return jax.device_put(tree, NamedSharding(mesh, over_runs))
+
+    def form(states):
+        one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), states)
+        return jax.tree.structure(jax.eval_shape(simulation.record, one))
+
+    return Program(jax.jit(begin_all), jax.jit(advance_all), padded, form)
+
+
+def _batching(simulation: Simulation, runs: Runs, batching: str) -> str:
+    """How to batch: on a CPU `vmap` wins while the arrays of a run are small and loses 3x from width 64 on."""
+    if batching not in ("auto", "vmap", "map"):
+        raise ValueError(f"batching must be 'auto', 'vmap' or 'map', got {batching!r}")
+    if batching != "auto" or len(runs.seeds) == 1 or jax.default_backend() != "cpu":
+        return "vmap" if batching == "auto" else batching
+    one = jax.tree.map(lambda x: x[0], runs.hyper)
+    state = jax.eval_shape(simulation.init, jax.random.key(0), one)
+    matrices = [x.shape for x in jax.tree.leaves(state) if len(x.shape) > 1]
+    return "vmap" if max((max(shape) for shape in matrices), default=1) < 48 else "map"
+
+
+def _checked_times(record_at: Sequence[int]) -> np.ndarray:
+    steps = np.asarray(record_at)
+    whole = steps.ndim == 1 and steps.size and np.issubdtype(steps.dtype, np.integer)
+    if not whole or steps[0] < 0 or (np.diff(steps) <= 0).any():
+        raise ValueError(f"record_at must be increasing step numbers from 0 on, got {record_at!r}")
+    return steps
+
+
+def _checked_runs(runs: Runs) -> None:
+    seeds = np.asarray(runs.seeds)
+    if seeds.ndim != 1 or not seeds.size or seeds.min() < 0 or seeds.max() >= 2**32:
+        raise ValueError(f"seeds must be whole numbers from 0 to 2**32 - 1, got {runs.seeds!r}")
+    for path, leaf in jax.tree.leaves_with_path(runs.hyper):
+        if np.shape(leaf)[:1] != (len(seeds),):
+            name = jax.tree_util.keystr(path)
+            raise ValueError(f"hyper{name} must have a leading axis of {len(seeds)} runs, got shape {np.shape(leaf)}")
+
+
+class Session(NamedTuple):
+    """What surrounds a call of `simulate`: where checkpoints go by default, and who hears of progress."""
+
+    folder: Path | None = None
+    progress: Callable[[int, int], None] | None = None
+
+
+_SESSION: contextvars.ContextVar[Session] = contextvars.ContextVar("session", default=Session())
+
+
+@contextlib.contextmanager
+def session(folder: str | Path | None = None, progress: Callable[[int, int], None] | None = None) -> Iterator[None]:
+    """Within the block every `simulate` keeps its checkpoint in `folder`, under the digest of its settings.
+
+    Run the block again and each simulation takes up where it was stopped; a changed one starts afresh.
+    """
+    token = _SESSION.set(Session(None if folder is None else Path(folder), progress))
+    try:
+        yield
+    finally:
+        _SESSION.reset(token)

@@ -1,0 +1,27 @@
+"""Set up once for every test: float64, shapes checked at run time, Hypothesis profiles."""
+
+import os
+
+os.environ.setdefault("JAX_ENABLE_X64", "1")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import jax
+from hypothesis import HealthCheck, settings
+from jaxtyping import install_import_hook
+
+# A pytest plugin may have imported JAX before the variable above was set.
+jax.config.update("jax_enable_x64", True)
+
+# Every annotated shape and dtype of the public functions is enforced while the tests run.
+_hook = install_import_hook(["theory", "sims"], "beartype.beartype")
+
+_COMMON = dict(
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+# `ci` is the same on every machine; `search` looks for new counterexamples and keeps them.
+settings.register_profile("ci", derandomize=True, database=None, max_examples=25, **_COMMON)
+settings.register_profile("search", max_examples=2000, **_COMMON)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

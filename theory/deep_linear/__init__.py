@@ -1,0 +1,1 @@
+"""Deep linear networks and high-dimensional linear learning dynamics."""

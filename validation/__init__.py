@@ -1,0 +1,1 @@
+"""Theory against simulation: studies, the claims that judge them, and the report."""

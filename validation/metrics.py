@@ -1,0 +1,53 @@
+"""What a claim measures: deviations over the deviation that is expected, so that one is the natural tolerance.
+
+| kind        | measure                                        | tolerance                                      |
+|-------------|------------------------------------------------|------------------------------------------------|
+| gap         | deviation / leading error term                 | of order one, from the next term               |
+| rate        | |log-log slope - predicted order|              | from the curvature that the sizes leave        |
+| statistical | |mean - prediction| / standard error           | 5: below 1e-4 for hundreds of claims           |
+| order       | number (or fraction) of pairs out of order     | 0                                              |
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def gap(prediction, observation, scale) -> float:
+    """Largest deviation of `observation` from `prediction`, in units of `scale` (the expected leading error).
+
+    NaN anywhere gives NaN, so that a diverged network never agrees with anything.
+    """
+    deviation = np.abs(np.asarray(observation, float) - np.asarray(prediction, float))
+    return float(np.max(deviation / np.asarray(scale, float)))
+
+
+def slope(sizes, errors) -> float:
+    """Log-log slope of `errors` against `sizes` by least squares."""
+    return float(np.polyfit(np.log(np.asarray(sizes, float)), np.log(np.asarray(errors, float)), 1)[0])
+
+
+def rate(sizes, errors, order: float) -> float:
+    """|measured order - predicted order| of `errors ~ sizes ** order`, from three sizes or more."""
+    if len(sizes) < 3:
+        raise ValueError(f"sizes must hold three or more to measure a rate, got {len(sizes)}")
+    return abs(slope(sizes, errors) - order)
+
+
+def z_score(prediction, samples, axis: int = 0, floor: float = 0.0) -> float:
+    """Largest |mean of `samples` over `axis` - prediction| in standard errors of that mean.
+
+    `floor` is a known deviation that is not noise (finite step, finite width), added in quadrature.
+    """
+    samples = np.asarray(samples, float)
+    runs = samples.shape[axis]
+    if runs < 2:
+        raise ValueError(f"samples must hold two runs or more along axis {axis}, got {runs}")
+    error = np.hypot(samples.std(axis=axis, ddof=1) / np.sqrt(runs), floor)
+    return float(np.max(np.abs(samples.mean(axis=axis) - np.asarray(prediction, float)) / error))
+
+
+def disorder(expected_first_to_last) -> int:
+    """Number of neighbouring pairs of a sequence of times that are not in increasing order; NaN counts as out."""
+    times = np.asarray(expected_first_to_last, float)
+    return int(np.sum(~(np.diff(times) > 0)))

@@ -1,0 +1,86 @@
+"""How the figures look: theory as lines, networks as points or bands, one palette, light and dark.
+
+Every artist that carries data goes through `theory`, `networks` or `band`, so that figures read alike. The
+ink (text, axes, ticks) is drawn in `INK`, which the report replaces by the reader's text colour.
+"""
+
+from __future__ import annotations
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+
+INK = "#454f5b"
+# Mid-tone colours, distinguishable to colour-blind readers (after Wong 2011), readable on white and on black.
+COLOURS = ("#0b84c6", "#e07b00", "#0f9d76", "#c75b9b", "#8a6fd1", "#b89400", "#d1495b", "#5a8f29")
+RIVAL = "#9aa3ad"
+
+RC = {
+    "figure.figsize": (7.2, 3.2),
+    "figure.constrained_layout.use": True,
+    "font.size": 9.5,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "savefig.transparent": True,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "stagewise",
+    "font.family": "sans-serif",
+}
+
+
+def colour(i: int) -> str:
+    """The i-th colour of the palette, which repeats."""
+    return COLOURS[i % len(COLOURS)]
+
+
+def theory(axes, x, y, *, i: int = 0, label: str | None = None, **style):
+    """The theory's prediction: a solid line in colour `i`."""
+    style = {"color": colour(i), "zorder": 2} | style
+    return axes.plot(np.asarray(x), np.asarray(y), label=label, **style)
+
+
+def rival(axes, x, y, *, label: str | None = None, **style):
+    """A rival's prediction: a thin grey dashed line."""
+    style = {"color": RIVAL, "linestyle": (0, (4, 2)), "linewidth": 1.2, "zorder": 1} | style
+    return axes.plot(np.asarray(x), np.asarray(y), label=label, **style)
+
+
+def networks(axes, x, y, *, i: int = 0, label: str | None = None, error=None, most: int = 24, **style):
+    """Trained networks: open points in colour `i`, thinned to at most `most`, with bars where `error` is given."""
+    x, y = np.asarray(x), np.asarray(y)
+    keep = np.unique(np.linspace(0, len(x) - 1, min(most, len(x))).round().astype(int))
+    bars = None if error is None else np.asarray(error)[..., keep]
+    style = {"color": colour(i), "markerfacecolor": "none", "zorder": 3} | style
+    return axes.errorbar(
+        x[keep],
+        y[keep],
+        yerr=bars,
+        fmt="o",
+        markersize=4,
+        linewidth=1.1,
+        capsize=0,
+        label=label,
+        **style,
+    )
+
+
+def band(axes, x, runs, *, i: int = 0, label: str | None = None, **style):
+    """Trained networks, many seeds: the range from the 10th to the 90th percentile over the first axis of `runs`."""
+    low, high = np.nanpercentile(np.asarray(runs), [10, 90], axis=0)
+    style = {"color": colour(i), "alpha": 0.25, "linewidth": 0, "zorder": 1} | style
+    return axes.fill_between(np.asarray(x), low, high, label=label, **style)
