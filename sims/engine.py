@@ -65,7 +65,7 @@ class Trajectory(NamedTuple):
         return jax.tree.map(lambda x: x.reshape(self.runs.shape + x.shape[1:]), self.records)
 
 
-def grid(seeds: int | Sequence[int] = 1, **axes: Sequence) -> Runs:
+def grid(seeds: int | Sequence[int] | np.ndarray = 1, **axes: Sequence | np.ndarray | jax.Array) -> Runs:
     """Every combination of `seeds` (a number of them, or a list) and of the values along each named axis.
 
     A value may be a scalar or an array; the hyperparameters of a run are a dict by name. With no axes
@@ -91,7 +91,7 @@ def every(steps: int, interval: int) -> np.ndarray:
 def simulate(
     simulation: Simulation,
     runs: Runs,
-    record_at: Sequence[int],
+    record_at: Sequence[int] | np.ndarray,
     *,
     batching: str = "auto",
     checkpoint: str | Path | None = None,
@@ -229,7 +229,7 @@ def _batching(simulation: Simulation, runs: Runs, batching: str) -> str:
     return "vmap" if max((max(shape) for shape in matrices), default=1) < 48 else "map"
 
 
-def _checked_times(record_at: Sequence[int]) -> np.ndarray:
+def _checked_times(record_at: Sequence[int] | np.ndarray) -> np.ndarray:
     steps = np.asarray(record_at)
     whole = steps.ndim == 1 and steps.size and np.issubdtype(steps.dtype, np.integer)
     if not whole or steps[0] < 0 or (np.diff(steps) <= 0).any():
@@ -254,7 +254,8 @@ class Session(NamedTuple):
     progress: Callable[[int, int], None] | None = None
 
 
-_SESSION: contextvars.ContextVar[Session] = contextvars.ContextVar("session", default=Session())
+_NO_SESSION = Session()
+_SESSION: contextvars.ContextVar[Session] = contextvars.ContextVar("session", default=_NO_SESSION)
 
 
 @contextlib.contextmanager

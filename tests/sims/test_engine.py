@@ -1,0 +1,215 @@
+"""Laws of the engine: resume, independence of neighbours, one compile, refusals."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import monitoring
+from sims.engine import Simulation, every, grid, session, simulate
+
+
+def walk(scale=1.0):
+    """A noisy walk whose state holds a typed key, like a training run."""
+
+    def init(key, hyper):
+        start, noise = jax.random.split(key)
+        return {"x": scale * jax.random.normal(start, (3, 2)), "key": noise, "n": jnp.zeros((), int), "lr": hyper["lr"]}
+
+    def step(state):
+        kick = jax.random.normal(jax.random.fold_in(state["key"], state["n"]), (3, 2))
+        x = state["x"] + state["lr"] * (kick - jnp.tanh(state["x"]))
+        return state | {"x": x, "n": state["n"] + 1}
+
+    return Simulation(init, step, lambda state: {"x": state["x"], "square": jnp.sum(state["x"] ** 2)})
+
+
+RUNS = grid(seeds=[3, 5], lr=[0.1, 0.2, 0.3])
+TIMES = np.array([0, 1, 4, 10, 11, 30, 50])
+
+
+def test_records_are_what_a_plain_loop_gives():
+    simulation = walk()
+    found = simulate(simulation, RUNS, TIMES)
+    for run, (seed, lr) in enumerate(zip(RUNS.seeds, RUNS.hyper["lr"], strict=True)):
+        state = simulation.init(jax.random.fold_in(jax.random.key(0), seed), {"lr": lr})
+        for n in range(TIMES[-1] + 1):
+            if n in TIMES:
+                at = int(np.searchsorted(TIMES, n))
+                # Compiled and eager arithmetic differ by rounding, amplified over 50 steps by at most e^15 eps.
+                np.testing.assert_allclose(found.records["x"][run, at], state["x"], atol=1e-9)
+            state = simulation.step(state)
+
+
+def test_grid_has_every_combination_once():
+    trajectory = simulate(walk(), RUNS, TIMES)
+    assert trajectory.runs.shape == (2, 3)
+    unfolded = trajectory.on_grid()["square"]
+    assert unfolded.shape == (2, 3, len(TIMES))
+    np.testing.assert_array_equal(unfolded[1, 2], trajectory.records["square"][5])
+    pairs = set(zip(RUNS.seeds.tolist(), RUNS.hyper["lr"].tolist(), strict=True))
+    assert pairs == {(s, lr) for s in (3, 5) for lr in (0.1, 0.2, 0.3)}
+
+
+@pytest.mark.parametrize("batching", ["vmap", "map"])
+def test_a_run_does_not_depend_on_its_neighbours(batching):
+    together = simulate(walk(), RUNS, TIMES, batching=batching)
+    alone = simulate(walk(), grid(seeds=[5], lr=[0.3]), TIMES, batching=batching)
+    np.testing.assert_allclose(together.records["x"][5], alone.records["x"][0], atol=1e-9)
+
+
+def test_batching_and_chunks_do_not_change_the_numbers():
+    reference = simulate(walk(), RUNS, TIMES, batching="map", chunks=1)
+    for batching, chunks in (("map", 7), ("vmap", 3)):
+        other = simulate(walk(), RUNS, TIMES, batching=batching, chunks=chunks)
+        np.testing.assert_allclose(other.records["x"], reference.records["x"], atol=1e-9)
+
+
+@pytest.mark.parametrize("batching", ["vmap", "map"])
+def test_stopped_and_resumed_is_bit_identical(tmp_path, batching):
+    file = tmp_path / "run.npz"
+    whole = simulate(walk(), RUNS, TIMES, batching=batching)
+
+    def stop(done, total):
+        if done >= 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate(walk(), RUNS, TIMES, batching=batching, checkpoint=file, chunks=7, progress=stop)
+    seen = []
+    resumed = simulate(
+        walk(), RUNS, TIMES, batching=batching, checkpoint=file, chunks=7, progress=lambda done, _: seen.append(done)
+    )
+    assert seen[0] > 10, "it went on from where it was stopped"
+    for name in whole.records:
+        np.testing.assert_array_equal(resumed.records[name], whole.records[name])
+    np.testing.assert_array_equal(resumed.state["x"], whole.state["x"])
+    assert jnp.array_equal(jax.random.key_data(resumed.state["key"]), jax.random.key_data(whole.state["key"]))
+
+
+def test_a_session_keeps_a_checkpoint_per_configuration(tmp_path):
+    with session(tmp_path):
+        first = simulate(walk(), RUNS, TIMES)
+        simulate(walk(2.0), RUNS, TIMES)
+        again = simulate(walk(), RUNS, TIMES)
+    assert len(list(tmp_path.glob("*.npz"))) == 2
+    np.testing.assert_array_equal(first.records["x"], again.records["x"])
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (dict(simulation=walk(2.0)), "the code or the constants"),
+        (dict(runs=grid(seeds=[3, 6], lr=[0.1, 0.2, 0.3])), "the seeds"),
+        (dict(runs=grid(seeds=[3, 5], lr=[0.1, 0.2, 0.4])), "the hyperparameters"),
+        (dict(record_at=TIMES + 1), "the steps to record at"),
+    ],
+)
+def test_a_checkpoint_refuses_another_configuration(tmp_path, change, named):
+    file = tmp_path / "run.npz"
+    base = dict(simulation=walk(), runs=RUNS, record_at=TIMES)
+    simulate(**base, checkpoint=file)
+    with pytest.raises(ValueError, match=f"another configuration: {named}"):
+        simulate(**(base | change), checkpoint=file)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
+def test_a_corrupt_checkpoint_is_named(tmp_path, damage):
+    file = tmp_path / "run.npz"
+    simulate(walk(), RUNS, TIMES, checkpoint=file)
+    content = bytearray(file.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+    file.write_bytes({"flip": bytes(content), "cut": bytes(content[:300]), "empty": b""}[damage])
+    with pytest.raises(ValueError, match=r"checkpoint .*run\.npz is corrupt"):
+        simulate(walk(), RUNS, TIMES, checkpoint=file)
+
+
+def test_one_compile_per_shape():
+    simulation, compiles = walk(), []
+
+    def hear(event, _, **__):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiles.append(event)
+
+    simulate(simulation, RUNS, TIMES, batching="vmap")
+    monitoring.register_event_duration_secs_listener(hear)
+    try:
+        other = grid(seeds=[7, 8], lr=[0.5, 0.6, 0.7])
+        simulate(simulation, other, TIMES + 2, batching="vmap")
+        assert not compiles, "the same shapes were compiled again"
+    finally:
+        monitoring.clear_event_listeners()
+
+
+def test_seeds_and_steps_draw_different_noise():
+    records = simulate(walk(), grid(seeds=50, lr=[1.0]), [0, 1, 2]).records["x"]
+    draws = np.concatenate([records[:, 0], records[:, 1] - records[:, 0], records[:, 2] - records[:, 1]])
+    flat = np.sort(draws.reshape(-1))
+    assert (np.diff(flat) > 0).all(), "two draws are equal: a key was used twice"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (dict(record_at=[]), "record_at"),
+        (dict(record_at=[0, 5, 5]), "record_at"),
+        (dict(record_at=[-1, 5]), "record_at"),
+        (dict(record_at=np.array([0.0, 1.5])), "record_at"),
+        (dict(batching="loop"), "batching"),
+        (dict(runs=RUNS._replace(seeds=np.array([-1] * 6))), "seeds"),
+        (dict(runs=RUNS._replace(hyper={"lr": np.ones(5)})), r"hyper\['lr'\]"),
+    ],
+)
+def test_refusals_name_the_argument(arguments, named):
+    with pytest.raises(ValueError, match=rf"^{named} must"):
+        simulate(**(dict(simulation=walk(), runs=RUNS, record_at=TIMES) | arguments))
+
+
+def test_an_empty_axis_is_named():
+    with pytest.raises(ValueError, match="^lr must hold"):
+        grid(seeds=2, lr=[])
+    with pytest.raises(ValueError, match="interval"):
+        every(10, 0)
+
+
+SHARDED = """
+import sys, jax, numpy as np
+jax.config.update("jax_enable_x64", True)
+sys.path.insert(0, sys.argv[1])
+from test_engine import walk, RUNS, TIMES
+from sims.engine import simulate
+assert jax.device_count() == 4
+for batching in ("vmap", "map"):
+    found = simulate(walk(), RUNS, TIMES, batching=batching, checkpoint=f"{sys.argv[2]}/{batching}.npz")
+    assert len(found.state["x"].devices()) == 4
+    np.save(f"{sys.argv[2]}/{batching}.npy", found.records["x"])
+"""
+
+
+def test_runs_are_sharded_over_devices_with_equal_results(tmp_path):
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    subprocess.run(
+        [sys.executable, "-c", SHARDED, os.path.dirname(__file__), str(tmp_path)],
+        check=True,
+        env=os.environ | flags,
+    )
+    here = simulate(walk(), RUNS, TIMES)
+    for batching in ("vmap", "map"):
+        np.testing.assert_allclose(np.load(tmp_path / f"{batching}.npy"), here.records["x"], atol=1e-9)
+        # A checkpoint written on four devices is continued on one.
+        again = simulate(walk(), RUNS, TIMES, batching=batching, checkpoint=tmp_path / f"{batching}.npz")
+        np.testing.assert_array_equal(again.records["x"], np.load(tmp_path / f"{batching}.npy"))
+
+
+def test_float32_is_a_choice(tmp_path):
+    with jax.enable_x64(False):
+        trajectory = simulate(walk(), RUNS, TIMES)
+        assert trajectory.records["x"].dtype == np.float32
+    file = tmp_path / "run.npz"
+    simulate(walk(), RUNS, TIMES, checkpoint=file)
+    with jax.enable_x64(False), pytest.raises(ValueError, match="precision"):
+        simulate(walk(), RUNS, TIMES, checkpoint=file)

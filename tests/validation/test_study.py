@@ -1,0 +1,120 @@
+"""The judge itself: claims, rivals, discovery, metrics."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from validation.metrics import disorder, gap, rate, z_score
+from validation.study import Claim, Rival, Study, check, discover, find, select
+
+
+def line(**changes):
+    """A study of straight lines, without JAX: the 'networks' are the prediction plus a known deviation."""
+    parts = dict(
+        title="Lines",
+        question="?",
+        source="none",
+        sizes={"smoke": dict(slope=2.0, off=0.01), "paper": dict(slope=2.0, off=0.001)},
+        predict=lambda problem: {"y": problem.slope * np.arange(5)},
+        simulate=lambda problem: {"y": problem.slope * np.arange(5) + problem.off},
+        claims=(Claim("they agree", lambda p, o: gap(p["y"], o["y"], 0.02), 1.0, "twice the deviation put in"),),
+        rivals=(Rival("half the slope", lambda problem, p: {"y": p["y"] / 2}),),
+        draw=lambda *_: None,
+    )
+    return Study(**(parts | changes))
+
+
+def test_a_study_that_holds():
+    outcome = check(line())
+    assert outcome.holds
+    assert outcome.verdicts[0].value == pytest.approx(0.5)
+    assert outcome.refutations[0].refuted_by
+
+
+def test_your_own_theory_and_network_are_judged_by_the_same_claims():
+    assert not check(line(), predict=lambda problem: {"y": 3 * np.arange(5)}).holds
+    assert not check(line(), simulate=lambda problem: {"y": np.zeros(5)}).verdicts[0].holds
+    assert check(line(), size="paper").verdicts[0].value == pytest.approx(0.05)
+
+
+def test_a_surviving_rival_fails_the_study():
+    outcome = check(line(rivals=(Rival("the same", lambda problem, p: p),)))
+    assert outcome.verdicts[0].holds
+    assert not outcome.holds
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_only_a_finite_number_holds_or_refutes(bad):
+    broken = line(simulate=lambda problem: {"y": np.full(5, bad)})
+    assert not check(broken).verdicts[0].holds
+    silent = line(rivals=(Rival("nothing", lambda problem, p: {"y": p["y"] * bad}),))
+    assert not check(silent).refutations[0].holds, "NaN refutes nobody"
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="size must be one of smoke, paper, got 'huge'"):
+        check(line(), size="huge")
+    with pytest.raises(ValueError, match="'y'"):
+        check(line(), predict=lambda problem: {"z": 1})
+    with pytest.raises(ValueError, match="no size 'paper'"):
+        line(sizes={"smoke": {}})
+    with pytest.raises(ValueError, match="rival"):
+        line(rivals=())
+
+
+def test_discovery_is_by_file():
+    names = discover()
+    assert "deep_linear/two_layer_modes" in names
+    assert all(isinstance(find(name), Study) for name in names)
+    assert select(["deep_linear"]) == [n for n in names if n.startswith("deep_linear/")]
+    assert select([]) == list(names)
+    assert select(["two_layer_modes", "deep_linear/two_layer_modes"]) == ["deep_linear/two_layer_modes"]
+    with pytest.raises(ValueError, match="unknown study or family 'nowhere'"):
+        select(["nowhere"])
+    with pytest.raises(ValueError, match="must be one study"):
+        find("deep_linear")
+
+
+@given(st.integers(0, 1000), st.floats(0.5, 3), st.sampled_from([-1.0, 1.0]))
+def test_gap_is_the_deviation_in_units_of_the_scale(seed, size, sign):
+    truth = np.random.default_rng(seed).normal(size=7)
+    assert gap(truth, truth + sign * size * 0.1, 0.1) == pytest.approx(size)
+
+
+@given(st.floats(-3, 3), st.floats(0.1, 10))
+def test_rate_finds_the_order(order, factor):
+    sizes = np.array([10.0, 20, 40, 80])
+    assert rate(sizes, factor * sizes**order, order) == pytest.approx(0, abs=1e-10)
+    assert rate(sizes, factor * sizes**order, order + 1) == pytest.approx(1)
+
+
+def test_z_score_counts_standard_errors():
+    samples = np.array([[1.0, 2.0], [3.0, 2.5], [2.0, 3.0]])
+    standard_error = samples.std(axis=0, ddof=1) / np.sqrt(3)
+    assert z_score(samples.mean(axis=0) + 3 * standard_error, samples) == pytest.approx(3)
+    assert z_score(samples.mean(axis=0) + 1, samples, floor=1e6) == pytest.approx(0, abs=1e-5)
+    assert math.isnan(z_score([0.0, 0.0], samples * np.nan))
+
+
+def test_false_alarms_of_z_scores_are_as_rare_as_claimed():
+    rng = np.random.default_rng(0)
+    found = [z_score(0.0, rng.normal(size=32)) for _ in range(2000)]
+    # Student's t with 31 degrees of freedom: two-sided 5 has probability 2e-5, 3 has 5e-3.
+    assert max(found) < 5.5
+    assert 0.001 < np.mean(np.array(found) > 3) < 0.012
+
+
+def test_disorder_counts_neighbours_out_of_order():
+    assert disorder([1, 2, 3]) == 0
+    assert disorder([1, 3, 2]) == 1
+    assert disorder([1, math.nan, 2]) == 2
+    assert disorder([2, 2]) == 1
+
+
+def test_measures_refuse_too_little_data():
+    with pytest.raises(ValueError, match="sizes must hold three"):
+        rate([1, 2], [1, 2], 1)
+    with pytest.raises(ValueError, match="samples must hold two"):
+        z_score(0, [1.0])
