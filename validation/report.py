@@ -101,7 +101,7 @@ theories, its rivals, which the same claims must refute.</p>
 <fieldset>
 <legend>Family</legend>
 <label><input type="radio" name="family" id="family-all" checked> all</label>
-{"".join(f'<label><input type="radio" name="family" id="family-{f}"> {escape(f.replace("_", " "))}</label>' for f in families)}
+{"".join(choice(f) for f in families)}
 </fieldset>
 <nav aria-label="studies"><ol>
 {"".join(entry(s) for s in summaries)}
@@ -117,6 +117,11 @@ theories, its rivals, which the same claims must refute.</p>
 
 def tally(what: str, hold: int, of: int) -> str:
     return f'<li><b class="{verdict_class(hold == of)}">{hold} of {of}</b> {what}</li>'
+
+
+def choice(family: str) -> str:
+    name = escape(family.replace("_", " "))
+    return f'<label><input type="radio" name="family" id="family-{family}"> {name}</label>'
 
 
 def entry(summary: dict) -> str:
@@ -137,7 +142,8 @@ def article(out: Path, summary: dict, formulas: dict[str, Any]) -> str:
     settings = "".join(f"<dt>{escape(k)}</dt><dd>{escape(brief(v))}</dd>" for k, v in summary["settings"].items())
     data = f"studies/{name}/{summary['size']}/plotted.csv"
     return f"""<article id="{anchor(summary)}" data-family="{summary["family"]}">
-<div class="heading"><h2>{escape(summary["title"])}</h2><span class="{verdict_class(summary["holds"])}">{word}</span></div>
+<div class="heading"><h2>{escape(summary["title"])}</h2>
+<span class="{verdict_class(summary["holds"])}">{word}</span></div>
 <p>{escape(summary["question"])}</p>
 <figure role="img" aria-label="{escape(summary["title"])}: theory as lines, networks as points">
 {inline(folder / "figure.svg", anchor(summary))}</figure>
@@ -231,8 +237,8 @@ def paper(summary: dict, kept: dict | None) -> str:
     refuted = sum(r["refuted"] for r in kept["rivals"])
     return f"""<details><summary>The same at the source's own settings ({escape(kept["device"])},
 {sum(kept["seconds"].values()):.0f} s)</summary><div class="scroll"><table>
-<tr><th>claim</th><th class="n">here</th><th class="n">paper size</th><th class="n">tolerance</th></tr>{rows}</table></div>
-<small>{refuted} of {len(kept["rivals"])} rivals refuted. {escape(changed)}. {escape(joined(kept["versions"]))};
+<tr><th>claim</th><th class="n">here</th><th class="n">paper size</th><th class="n">tolerance</th></tr>{rows}</table>
+</div><small>{refuted} of {len(kept["rivals"])} rivals refuted. {escape(changed)}. {escape(joined(kept["versions"]))};
 digest <code>{kept["digest"][:16]}</code></small></details>"""
 
 

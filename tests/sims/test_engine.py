@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import monitoring
+
 from sims.engine import Simulation, every, grid, session, simulate
 
 
@@ -170,7 +171,7 @@ def test_refusals_name_the_argument(arguments, named):
 
 
 def test_an_empty_axis_is_named():
-    with pytest.raises(ValueError, match="^lr must hold"):
+    with pytest.raises(ValueError, match=r"^lr must hold"):
         grid(seeds=2, lr=[])
     with pytest.raises(ValueError, match="interval"):
         every(10, 0)

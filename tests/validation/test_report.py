@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from validation import report, results, style
 from validation.study import Claim, Rival, Study, check
 

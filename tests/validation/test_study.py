@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from validation.metrics import disorder, gap, rate, z_score
 from validation.study import Claim, Rival, Study, check, discover, find, select
 

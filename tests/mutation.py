@@ -1,0 +1,175 @@
+"""Do the tests notice a wrong formula? Plants one mistake at a time and runs the tests that should see it.
+
+    python tests/mutation.py                 24 mistakes spread over theory/ and derivations/
+    python tests/mutation.py --count 60 --seed 3 --only deep_linear/matrix
+
+A mistake is a wrong sign, factor, power, index or transpose in one place of a copy of the repository. Whatever no test
+notices is printed with its place: either the tests have a hole, or the change is none (a starting guess, a threshold).
+The exit code is 1 if fewer than 90 % are noticed. Nothing in the working tree is touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+SWAPS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
+# Places where a number steers the computation but is no part of the formula.
+STEERING = {"rtol", "atol", "max_steps", "length", "nodes", "axis", "ndmin", "maxiter", "axes", "Interval", "symbols"}
+LEAST = 0.9
+
+
+class Mistake(NamedTuple):
+    file: str
+    line: int
+    kind: str
+    before: str
+    after: str
+    source: str
+
+
+class Planter(ast.NodeTransformer):
+    """Counts the places where a mistake fits, and makes the one numbered `target`."""
+
+    def __init__(self, target: int | None = None):
+        self.target, self.count, self.made = target, 0, None
+
+    def here(self, node, kind, change):
+        self.count += 1
+        if self.count - 1 != self.target:
+            return node
+        before = ast.unparse(node)
+        changed = ast.copy_location(change(), node)
+        self.made = (node.lineno, kind, before, ast.unparse(changed))
+        return changed
+
+    def skip(self, node):
+        return node
+
+    visit_Raise = visit_Assert = visit_JoinedStr = visit_arguments = visit_AnnAssign = visit_Import = skip
+    visit_ImportFrom = visit_Compare = skip
+
+    def visit_FunctionDef(self, node):
+        node.body = [self.visit(child) for child in node.body]
+        return node
+
+    def visit_Expr(self, node):
+        return node if isinstance(node.value, ast.Constant) else self.generic_visit(node)
+
+    def visit_keyword(self, node):
+        return node if node.arg in STEERING else self.generic_visit(node)
+
+    def visit_Call(self, node):
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        return node if name in STEERING else self.generic_visit(node)
+
+    def visit_BinOp(self, node):
+        self.generic_visit(node)
+        swap = SWAPS.get(type(node.op))
+        if swap is None or (isinstance(node.left, ast.Constant | ast.JoinedStr) and isinstance(node.left.value, str)):
+            return node
+        return self.here(node, "sign or factor", lambda: ast.BinOp(node.left, swap(), node.right))
+
+    def visit_UnaryOp(self, node):
+        self.generic_visit(node)
+        if not isinstance(node.op, ast.USub) or isinstance(node.operand, ast.Constant):
+            return node
+        return self.here(node, "sign", lambda: node.operand)
+
+    def visit_Attribute(self, node):
+        self.generic_visit(node)
+        return self.here(node, "transpose", lambda: node.value) if node.attr == "T" else node
+
+    def visit_Constant(self, node):
+        if isinstance(node.value, bool) or not isinstance(node.value, int | float) or abs(node.value) > 16:
+            return node
+        return self.here(node, "number", lambda: ast.Constant(node.value + 1))
+
+    def visit_Subscript(self, node):
+        # An index is shifted; the number in it counts as one place.
+        if isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, int):
+            node.value = self.visit(node.value)
+            shifted = ast.Constant(-1 if node.slice.value == 0 else node.slice.value - 1)
+            return self.here(node, "index", lambda: ast.Subscript(node.value, shifted, node.ctx))
+        return self.generic_visit(node)
+
+
+def mistakes_in(path: Path) -> int:
+    counter = Planter()
+    counter.visit(ast.parse(path.read_text()))
+    return counter.count
+
+
+def plant(path: Path, target: int) -> Mistake:
+    planter = Planter(target)
+    tree = ast.fix_missing_locations(planter.visit(ast.parse(path.read_text())))
+    return Mistake(path.relative_to(ROOT).as_posix(), *planter.made, ast.unparse(tree))
+
+
+def chosen(count: int, seed: int, only: str) -> list[Mistake]:
+    """`count` mistakes: the files take turns, the place within a file is drawn."""
+    draw = random.Random(seed)
+    files = [p for top in ("theory", "derivations") for p in sorted((ROOT / top).glob("*/*.py"))]
+    files = [p for p in files if p.name != "__init__.py" and only in p.as_posix()]
+    places = {p: draw.sample(range(n), n) for p in files if (n := mistakes_in(p))}
+    draw.shuffle(files)
+    picked = []
+    while len(picked) < count and any(places.values()):
+        for path in files:
+            if places.get(path) and len(picked) < count:
+                picked.append(plant(path, places[path].pop()))
+    return picked
+
+
+def noticed(mistake: Mistake) -> str:
+    """The first test that fails with the mistake in place, or nothing."""
+    family, stem = Path(mistake.file).parts[-2], Path(mistake.file).stem
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy"
+        kept = shutil.ignore_patterns(".*", "report", "__pycache__", "*.egg-info")
+        shutil.copytree(ROOT, copy, ignore=kept)
+        (copy / mistake.file).write_text(mistake.source)
+        own = [str(p) for p in sorted(copy.glob(f"tests/theory/{family}/test_*.py"))]
+        # The mirror's own tests first: the first failure ends the run.
+        own.sort(key=lambda p: not Path(p).stem.startswith(f"test_{stem}"))
+        tests = ["tests/test_derivations.py", *own]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+        environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return (
+        failed[0].split(" - ")[0].split(" ", 1)[-1] if done.returncode and failed else "broken" * bool(done.returncode)
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--count", type=int, default=24, help="how many mistakes (default 24)")
+    parser.add_argument("--seed", type=int, default=0, help="which ones (default 0)")
+    parser.add_argument("--only", default="", help="only files whose path contains this")
+    parser.add_argument("--jobs", type=int, default=1, help="copies tested at a time (default 1)")
+    arguments = parser.parse_args()
+    planted = chosen(arguments.count, arguments.seed, arguments.only)
+    caught = 0
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for mistake, by in zip(planted, pool.map(noticed, planted), strict=True):
+            caught += bool(by)
+            place = f"{mistake.file}:{mistake.line}"
+            print(f"{'noticed ' if by else 'MISSED  '} {place}  {mistake.before}  ->  {mistake.after}")
+            print(f"          {mistake.kind}" + (f", by {by}" if by else ""), flush=True)
+    print(f"{caught} of {len(planted)} mistakes noticed")
+    return int(not planted or caught < LEAST * len(planted))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
