@@ -78,7 +78,7 @@ def prove(formula: Formula) -> None:
             raise AssertionError(f"{formula.title}: {statement!r} leaves {left}")
 
 
-def reference(formula: Formula, *numbers: float, near: float | None = None) -> mpmath.mpf:
+def reference(formula: Formula, *numbers: float, near: float | None = None) -> Any:
     """The textbook value at `numbers`, to 40 digits.
 
     An implicit law is solved from the start `near` (the value on trial): a wrong trial is led to the true root,
@@ -89,8 +89,9 @@ def reference(formula: Formula, *numbers: float, near: float | None = None) -> m
         if formula.expression is not None:
             return mpmath.mpf(sp.lambdify(formula.arguments, formula.expression, "mpmath")(*exact))
         unknown = sp.Dummy("unknown")
-        law = formula.law.subs(formula.symbol, unknown)
-        law = sp.lambdify((unknown, *formula.arguments), law, "mpmath")
+        law = sp.lambdify(
+            (unknown, *formula.arguments), sp.sympify(formula.law).subs(formula.symbol, unknown), "mpmath"
+        )
         return mpmath.findroot(lambda value: law(value, *exact), mpmath.mpf(near))
 
 

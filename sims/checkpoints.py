@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 WHAT = {
@@ -114,14 +115,14 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def _plain(leaf) -> np.ndarray:
     """A leaf as a plain array: typed keys as their key data."""
-    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
 
 
 def _typed(array: np.ndarray, like) -> jax.Array:
-    if jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(array)
-    return jax.numpy.asarray(array, like.dtype)
+    return jnp.asarray(array, like.dtype)
 
 
 def _bytes(constant) -> bytes:

@@ -16,6 +16,7 @@ import contextvars
 import functools
 import itertools
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -113,10 +114,11 @@ def simulate(
     program = _program(simulation, _batching(simulation, runs, batching), devices)
     surrounding = _SESSION.get()
     progress = progress or surrounding.progress
-    settings = None
+    settings = {}
     if checkpoint is not None or surrounding.folder is not None:
         settings = checkpoints.settings_of(simulation, runs.seeds, runs.hyper, record_at)
-        checkpoint = Path(checkpoint or surrounding.folder / f"{checkpoints.digest_of(settings)[:20]}.npz")
+        default = (surrounding.folder or Path()) / f"{checkpoints.digest_of(settings)[:20]}.npz"
+        checkpoint = Path(checkpoint or default)
 
     # What is finished so far is one value, replaced in one assignment: Ctrl-C never finds it half-way.
     done, records, state = 0, [], None
@@ -125,7 +127,7 @@ def simulate(
         done, records, state = checkpoints.load(checkpoint, settings, like)
     if state is None:
         state = program.start(runs.seeds, runs.hyper)
-    finished = (done, records, program.padded(state))
+    finished, resumed_at = (done, records, program.padded(state)), done
 
     gaps = np.diff(record_at, prepend=0)
     size = -(-len(record_at) // max(1, min(chunks, len(record_at))))
@@ -139,12 +141,12 @@ def simulate(
             if progress:
                 progress(int(record_at[finished[0] - 1]), int(record_at[-1]))
             if checkpoint is not None and time.monotonic() - saved > checkpoint_every:
-                checkpoints.save(checkpoint, settings, len(runs.seeds), *finished)
+                _keep(checkpoint, settings, len(runs.seeds), finished)
                 saved = time.monotonic()
     finally:
         # Also on Ctrl-C and on any error: what is finished is kept.
-        if checkpoint is not None and finished[0] > 0:
-            checkpoints.save(checkpoint, settings, len(runs.seeds), *finished)
+        if checkpoint is not None and finished[0] > resumed_at:
+            _keep(checkpoint, settings, len(runs.seeds), finished)
 
     _, records, state = finished
     columns = [np.concatenate(column, axis=1) for column in zip(*records, strict=True)]
@@ -154,6 +156,14 @@ def simulate(
         jax.tree.unflatten(program.form(state), columns),
         jax.tree.map(lambda x: x[: len(runs.seeds)], state),
     )
+
+
+def _keep(checkpoint: Path, settings: dict, runs: int, finished: tuple) -> None:
+    """Save what is finished; a disk that is full must not cost the run that is in memory."""
+    try:
+        checkpoints.save(checkpoint, settings, runs, *finished)
+    except OSError as error:
+        warnings.warn(f"checkpoint {checkpoint} could not be written, the run goes on: {error}", stacklevel=3)
 
 
 class Program(NamedTuple):
@@ -180,16 +190,15 @@ def _program(simulation: Simulation, batching: str, devices: tuple) -> Program:
 
         return jax.lax.scan(interval, state, gaps)
 
-    if batching == "vmap":
-        begin_all = jax.vmap(begin)
-        advance_all = jax.vmap(advance, in_axes=(0, None))
-    else:
+    def begin_all(seeds, hyper):
+        if batching == "vmap":
+            return jax.vmap(begin)(seeds, hyper)
+        return jax.lax.map(lambda run: begin(*run), (seeds, hyper))
 
-        def begin_all(seeds, hyper):
-            return jax.lax.map(lambda run: begin(*run), (seeds, hyper))
-
-        def advance_all(states, gaps):
-            return jax.lax.map(lambda state: advance(state, gaps), states)
+    def advance_all(states, gaps):
+        if batching == "vmap":
+            return jax.vmap(advance, in_axes=(0, None))(states, gaps)
+        return jax.lax.map(lambda state: advance(state, gaps), states)
 
     if len(devices) > 1:
         mesh = jax.sharding.Mesh(np.array(devices), ("runs",))

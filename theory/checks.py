@@ -45,7 +45,7 @@ def whole(name: str, value: int, at_least: int = 1) -> int:
     return int(value)
 
 
-def matrix(name: str, value: Real[ArrayLike, ...], rows=None, columns=None) -> Float[Array, "r c"]:
+def matrix(name: str, value: Real[ArrayLike, "..."], rows=None, columns=None) -> Float[Array, "r c"]:
     """`value` as a finite floating matrix, of the given number of rows and columns where these are given."""
     x = real(name, value)
     wanted = f"({'any' if rows is None else rows}, {'any' if columns is None else columns})"
@@ -55,7 +55,7 @@ def matrix(name: str, value: Real[ArrayLike, ...], rows=None, columns=None) -> F
     return x
 
 
-def floating(name: str, value) -> Float[Array, ...]:
+def floating(name: str, value) -> Float[Array, "..."]:
     """`value` as a floating array of the precision it has, or of the default one if it is not floating."""
     try:
         x = jnp.asarray(value)
@@ -66,7 +66,7 @@ def floating(name: str, value) -> Float[Array, ...]:
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
 
 
-def require(name: str, x: Float[Array, ...], holds: Bool[Array, ...], must: str) -> Float[Array, ...]:
+def require(name: str, x: Float[Array, "..."], holds: Bool[Array, "..."], must: str) -> Float[Array, "..."]:
     """`x`, or the sentence "`name` `must`, got ..." where `holds` is false anywhere."""
     try:
         fine = np.asarray(holds)

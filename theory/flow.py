@@ -16,12 +16,12 @@ from theory.checks import floating, non_negative, require
 def flow(
     field: Callable[[Any], Any],
     t: Real[ArrayLike, " T"],
-    x0: PyTree[Float[ArrayLike, ...]],
+    x0: PyTree[Float[ArrayLike, "..."]],
     *,
     rtol: float = 1e-10,
     atol: float = 1e-13,
     max_steps: int = 100_000,
-) -> PyTree[Float[Array, ...]]:
+) -> PyTree[Float[Array, "..."]]:
     """The solution of dx/dt = field(x), x(0) = x0.
 
     Arguments:
@@ -53,9 +53,9 @@ def flow(
 def descent_error(
     field: Callable[[Any], Any],
     t: Real[ArrayLike, " T"],
-    x0: PyTree[Float[ArrayLike, ...]],
+    x0: PyTree[Float[ArrayLike, "..."]],
     **options,
-) -> tuple[PyTree[Float[Array, ...]], PyTree[Float[Array, ...]]]:
+) -> tuple[PyTree[Float[Array, "..."]], PyTree[Float[Array, "..."]]]:
     """The flow, and the leading error of gradient descent against it per unit of learning rate.
 
     x_{k+1} = x_k + lr field(x_k) follows x(lr k) + lr e(lr k) + O(lr^2), where e' = J e - J field / 2 along the

@@ -277,8 +277,10 @@ def first_line(module: str) -> str:
     import ast
     import importlib.util
 
-    origin = importlib.util.find_spec(module).origin
-    return (ast.get_docstring(ast.parse(Path(origin).read_text())) or "").split("\n")[0]
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return ""
+    return (ast.get_docstring(ast.parse(Path(spec.origin).read_text())) or "").split("\n")[0]
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 matplotlib.use("Agg")
 
-INK = "#454f5b"
+INK = "#6b7683"
 # Mid-tone colours, distinguishable to colour-blind readers (after Wong 2011), readable on white and on black.
 COLOURS = ("#0b84c6", "#e07b00", "#0f9d76", "#c75b9b", "#8a6fd1", "#b89400", "#d1495b", "#5a8f29")
 RIVAL = "#9aa3ad"

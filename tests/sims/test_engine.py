@@ -129,6 +129,13 @@ def test_a_corrupt_checkpoint_is_named(tmp_path, damage):
         simulate(walk(), RUNS, TIMES, checkpoint=file)
 
 
+def test_a_checkpoint_that_cannot_be_written_does_not_cost_the_run(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.warns(UserWarning, match="could not be written, the run goes on"):
+        found = simulate(walk(), RUNS, TIMES, checkpoint=tmp_path / "file" / "run.npz")
+    np.testing.assert_array_equal(found.records["x"], simulate(walk(), RUNS, TIMES).records["x"])
+
+
 def test_one_compile_per_shape():
     simulation, compiles = walk(), []
 
