@@ -27,6 +27,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from sims import checkpoints
+from sims.progress import bar
 
 State = Any
 Hyper = Any
@@ -98,7 +99,7 @@ def simulate(
     checkpoint: str | Path | None = None,
     checkpoint_every: float = 30.0,
     chunks: int = 20,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | bool = False,
 ) -> Trajectory:
     """Run every run of `runs`, recording at the steps `record_at` (increasing, from 0 on).
 
@@ -106,59 +107,69 @@ def simulate(
     `checkpoint`  a file to save to every `checkpoint_every` seconds and when interrupted, and to resume from. It
                   refuses to continue another configuration. `session(folder)` names one for every simulation.
     `chunks`      into how many compiled calls the time axis is cut (the result does not depend on it).
-    `progress`    called with (steps done, steps in all) after each chunk.
+    `progress`    True: a bar with the time left; or a function that is called with (steps done, steps in all).
     """
     record_at = _checked_times(record_at)
     _checked_runs(runs)
     devices = tuple(jax.local_devices())
     program = _program(simulation, _batching(simulation, runs, batching), devices)
     surrounding = _SESSION.get()
-    progress = progress or surrounding.progress
     settings = {}
     if checkpoint is not None or surrounding.folder is not None:
         settings = checkpoints.settings_of(simulation, runs.seeds, runs.hyper, record_at)
         default = (surrounding.folder or Path()) / f"{checkpoints.digest_of(settings)[:20]}.npz"
         checkpoint = Path(checkpoint or default)
 
-    # What is finished so far is one value, replaced in one assignment: Ctrl-C never finds it half-way.
-    done, records, state = 0, [], None
     if checkpoint is not None and checkpoint.exists():
         like = jax.eval_shape(program.start, runs.seeds, runs.hyper)
         done, records, state = checkpoints.load(checkpoint, settings, like)
-    if state is None:
-        state = program.start(runs.seeds, runs.hyper)
-    finished, resumed_at = (done, records, program.padded(state)), done
+    else:
+        done, records, state = 0, [], program.start(runs.seeds, runs.hyper)
+    finished = Finished(done, records, program.padded(state))
 
-    gaps = np.diff(record_at, prepend=0)
+    def save(finished: Finished) -> None:
+        if checkpoint is not None and finished.done > done:
+            _save(checkpoint, settings, len(runs.seeds), finished)
+
     size = -(-len(record_at) // max(1, min(chunks, len(record_at))))
+    with bar() if progress is True else contextlib.nullcontext(progress or surrounding.progress) as tell:
+        finished = _advanced(program, finished, len(runs.seeds), record_at, size, tell, save, checkpoint_every)
+    columns = [np.concatenate(column, axis=1) for column in zip(*finished.records, strict=True)]
+    records = jax.tree.unflatten(program.form(finished.state), columns)
+    return Trajectory(runs, record_at, records, jax.tree.map(lambda x: x[: len(runs.seeds)], finished.state))
+
+
+class Finished(NamedTuple):
+    """What is finished so far: how many records, their leaves chunk by chunk, and the state after the last."""
+
+    done: int
+    records: list[list[np.ndarray]]
+    state: State
+
+
+def _advanced(program, finished: Finished, runs: int, record_at, size: int, tell, save, save_every) -> Finished:
+    """The host's loop over compiled chunks of `size` records, from what is finished to the last record."""
+    gaps = np.diff(record_at, prepend=0)
     saved = time.monotonic()
     try:
-        while (done := finished[0]) < len(record_at):
-            now = gaps[done : done + size]
-            state, recorded = program.advance(finished[2], np.pad(now, (0, size - len(now))))
-            kept = [np.asarray(x)[: len(runs.seeds), : len(now)] for x in jax.tree.leaves(recorded)]
-            finished = (done + len(now), [*finished[1], kept], state)
-            if progress:
-                progress(int(record_at[finished[0] - 1]), int(record_at[-1]))
-            if checkpoint is not None and time.monotonic() - saved > checkpoint_every:
-                _keep(checkpoint, settings, len(runs.seeds), finished)
+        while finished.done < len(record_at):
+            now = gaps[finished.done : finished.done + size]
+            state, recorded = program.advance(finished.state, np.pad(now, (0, size - len(now))))
+            kept = [np.asarray(x)[:runs, : len(now)] for x in jax.tree.leaves(recorded)]
+            # One assignment: Ctrl-C never finds it half-way.
+            finished = Finished(finished.done + len(now), [*finished.records, kept], state)
+            if tell:
+                tell(int(record_at[finished.done - 1]), int(record_at[-1]))
+            if time.monotonic() - saved > save_every:
+                save(finished)
                 saved = time.monotonic()
     finally:
         # Also on Ctrl-C and on any error: what is finished is kept.
-        if checkpoint is not None and finished[0] > resumed_at:
-            _keep(checkpoint, settings, len(runs.seeds), finished)
-
-    _, records, state = finished
-    columns = [np.concatenate(column, axis=1) for column in zip(*records, strict=True)]
-    return Trajectory(
-        runs,
-        record_at,
-        jax.tree.unflatten(program.form(state), columns),
-        jax.tree.map(lambda x: x[: len(runs.seeds)], state),
-    )
+        save(finished)
+    return finished
 
 
-def _keep(checkpoint: Path, settings: dict, runs: int, finished: tuple) -> None:
+def _save(checkpoint: Path, settings: dict, runs: int, finished: Finished) -> None:
     """Save what is finished; a disk that is full must not cost the run that is in memory."""
     try:
         checkpoints.save(checkpoint, settings, runs, *finished)

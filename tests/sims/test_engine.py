@@ -221,3 +221,12 @@ def test_float32_is_a_choice(tmp_path):
     simulate(walk(), RUNS, TIMES, checkpoint=file)
     with jax.enable_x64(False), pytest.raises(ValueError, match="precision"):
         simulate(walk(), RUNS, TIMES, checkpoint=file)
+
+
+def test_progress_is_a_bar_or_a_function(capfd):
+    seen = []
+    simulate(walk(), RUNS, TIMES, progress=lambda *steps: seen.append(steps), chunks=3)
+    assert seen == [(4, 50), (30, 50), (50, 50)]
+    simulate(walk(), RUNS, TIMES, progress=True)
+    # Nothing is drawn where there is no terminal.
+    assert capfd.readouterr().err == ""
