@@ -104,3 +104,12 @@ def discover() -> Iterator[tuple[str, Formula]]:
         for name, value in vars(importlib.import_module(info.name)).items():
             if isinstance(value, Formula):
                 yield f"{info.name.removeprefix('derivations.')}.{name}", value
+
+
+def find(name: str) -> Formula:
+    """The formula of that dotted name, without loading any other file: "deep_linear.modes.two_layer"."""
+    file, _, formula = name.rpartition(".")
+    try:
+        return vars(importlib.import_module(f"derivations.{file}"))[formula]
+    except (KeyError, ModuleNotFoundError, ValueError):
+        raise ValueError(f"name must be a formula like 'deep_linear.modes.two_layer', got {name!r}") from None

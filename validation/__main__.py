@@ -163,7 +163,7 @@ def print_verdicts(summaries: list[dict]) -> None:
     """One row per study: how many claims hold, how near the nearest one is to failing, how many rivals fell."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("study", overflow="fold")
-    for heading in ("verdict", "claims", "tightest", "rivals refuted", "seconds"):
+    for heading in ("verdict", "claims", "tightest", "rivals", "seconds"):
         table.add_column(heading, justify="right", no_wrap=True)
     for summary in summaries:
         if "error" in summary:

@@ -70,7 +70,6 @@ def page(out: Path, summaries: list[dict], size: str) -> str:
         f'body:has(#family-{f}:checked) [data-family]:not([data-family="{f}"]) {{ display: none; }}' for f in families
     )
     style = (Path(__file__).parent / "report.css").read_text()
-    formulas = derivations()
     where = summaries[0] if summaries else {"device": "-", "versions": {}}
     return f"""<!doctype html>
 <html lang="en">
@@ -108,7 +107,7 @@ theories, its rivals, which the same claims must refute.</p>
 </ol></nav>
 </header>
 <main>
-{"".join(article(out, s, formulas) for s in summaries)}
+{"".join(article(out, s) for s in summaries)}
 </main>
 </body>
 </html>
@@ -132,13 +131,13 @@ def entry(summary: dict) -> str:
     )
 
 
-def article(out: Path, summary: dict, formulas: dict[str, Any]) -> str:
+def article(out: Path, summary: dict) -> str:
     """One study: figure, claims, rivals, formulas, settings."""
     name = summary["study"]
     folder = results.folder_of(out, name, summary["size"])
     word = "holds" if summary["holds"] else "fails"
     seconds = " · ".join(f"{escape(k)} {v:.1f} s" for k, v in summary["seconds"].items())
-    shown = "".join(formula(key, formulas[key]) for key in summary["formulas"] if key in formulas)
+    shown = "".join(formula(key) for key in summary["formulas"])
     settings = "".join(f"<dt>{escape(k)}</dt><dd>{escape(brief(v))}</dd>" for k, v in summary["settings"].items())
     data = f"studies/{name}/{summary['size']}/plotted.csv"
     return f"""<article id="{anchor(summary)}" data-family="{summary["family"]}">
@@ -188,15 +187,15 @@ def rival(found: dict) -> str:
     )
 
 
-def derivations() -> dict[str, Any]:
-    """Every formula by name; SymPy is loaded only here."""
-    from derivations.formula import discover as formulas
-
-    return dict(formulas())
-
-
-def formula(name: str, shown: Any) -> str:
+def formula(name: str) -> str:
     """One formula: its equation in MathML, what was proved of it, and the theory function that it backs."""
+    from derivations.formula import find  # loads SymPy
+
+    try:
+        shown = find(name)
+    except ValueError:
+        # A result of an older version may name a formula that is gone.
+        return ""
     proofs = "; ".join(escape(statement) for statement in shown.proofs)
     return (
         f'<div class="formula"><span>{escape(shown.title)}</span>'

@@ -194,8 +194,8 @@ def discover() -> dict[str, str]:
 def find(name: str) -> Study:
     """The study called `name`: "deep_linear/depth", or "depth" where that is unambiguous."""
     (found, *others) = select([name])
-    if others:
-        raise ValueError(f"name must be one study, got {name!r}, which is {len(others) + 1} of them")
+    if others or name not in (found, found.split("/")[1]):
+        raise ValueError(f"name must be one study, got {name!r}, a family of {len(others) + 1}")
     return importlib.import_module(discover()[found]).STUDY
 
 

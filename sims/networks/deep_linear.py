@@ -15,7 +15,7 @@ class DeepLinear(eqx.Module):
 
     weights: tuple[Float[Array, "_ _"], ...]
 
-    def __call__(self, x: Float[Array, n_in * samples]) -> Float[Array, n_out * samples]:
+    def __call__(self, x: Float[Array, "n_in * samples"]) -> Float[Array, "n_out * samples"]:
         """Outputs for inputs in columns."""
         for w in self.weights:
             x = w @ x

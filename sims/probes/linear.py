@@ -10,7 +10,7 @@ from sims.networks.deep_linear import DeepLinear
 
 def mode_strengths(
     network: DeepLinear, left: Float[Array, "n_out k"], right: Float[Array, "n_in k"]
-) -> Float[Array, k]:
+) -> Float[Array, " k"]:
     """u_i = left_i . W right_i: how much of each mode the network map holds."""
     return jnp.einsum("ok,oi,ik->k", left, network.product(), right)
 

@@ -40,14 +40,20 @@ STUDIES = {
     "dying": "import os\nSTUDY = study(simulate=lambda problem: os._exit(9))",
 }
 SLOW = """
+import os, time
+from pathlib import Path
 import jax.numpy as jnp
 from sims.engine import Simulation, grid, simulate
 
+WALK = Simulation(lambda key, hyper: hyper["x"], lambda x: jnp.tanh(x), lambda x: x)
+
 def train(problem):
-    # A thousand records of a few milliseconds each.
-    step = lambda s: {"x": jnp.tanh(s["x"] @ s["x"]) + 1e-3}
-    walk = Simulation(lambda key, hyper: {"x": jnp.eye(120)}, step, lambda s: s["x"][0, 0])
-    return {"y": 2 * np.arange(5.0), "record": simulate(walk, grid(), range(0, 20000, 20), chunks=1000).records}
+    # Pauses, so that on any machine it takes longer than a test needs to interrupt it.
+    for i in range(80):
+        simulate(WALK, grid(x=[float(i)]), [100])
+        Path(os.environ["STAGEWISE_STUDIES"], "started").touch()
+        time.sleep(0.1)
+    return {"y": 2 * np.arange(5.0)}
 
 STUDY = study(simulate=train)
 """
@@ -122,9 +128,9 @@ def test_interrupt_keeps_what_is_finished_and_resume_goes_on(tmp_path):
     checkpoints = out / "checkpoints" / "sample" / "slow"
     finished = out / "studies" / "sample" / "good" / "smoke" / "result.json"
     deadline = time.monotonic() + 120
-    while not (finished.exists() and (out / "checkpoints").exists()) and time.monotonic() < deadline:
+    while not (finished.exists() and (tmp_path / "studies" / "started").exists()) and time.monotonic() < deadline:
         time.sleep(0.1)
-    time.sleep(4)
+    time.sleep(1)
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=120)
     if process.returncode == 0:
