@@ -15,8 +15,8 @@ os.environ.setdefault("JAX_ENABLE_X64", "1")
 import diffrax
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
-import optax
 import scipy.integrate
 from rich.console import Console
 from rich.table import Table
@@ -25,6 +25,7 @@ from benchmarks.timing import least_seconds, slope
 from sims.engine import Simulation, grid, simulate
 from sims.networks.deep_linear import correlation_loss, gaussian
 from sims.training import gradient_descent
+from theory.deep_linear.matrix import exact_solution
 
 console = Console(width=110)
 
@@ -53,6 +54,151 @@ def trained(width: int, depth: int, lr: float = 1e-3) -> Simulation:
         lr,
         lambda network, hyper: correlation_loss(network, sxx, syx),
     )
+
+
+def raw_velocity(syx):
+    """Gradient flow of the raw weights on white inputs, as (W1, W2) -> (dW1/dt, dW2/dt)."""
+
+    def velocity(weights):
+        w1, w2 = weights
+        error = syx - w2 @ w1
+        return w2.T @ error, error @ w1.T
+
+    return velocity
+
+
+def with_diffrax(t, w1, w2, syx, rtol):
+    """The network map at times t by diffrax's Dopri8, compiled."""
+    field = raw_velocity(syx)
+
+    @jax.jit
+    def solve(w1, w2):
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(lambda _, y, __: field(y)),
+            diffrax.Dopri8(),
+            0.0,
+            t[-1],
+            None,
+            (w1, w2),
+            saveat=diffrax.SaveAt(ts=t) if len(t) > 1 else diffrax.SaveAt(t1=True),
+            stepsize_controller=diffrax.PIDController(rtol=rtol, atol=rtol * 1e-3),
+            max_steps=100_000,
+        )
+        return solution.ys[1] @ solution.ys[0]
+
+    return lambda: solve(w1, w2)
+
+
+def with_scipy(t, w1, w2, syx, rtol):
+    """The same by SciPy's DOP853."""
+    shape, field = w1.shape, raw_velocity(np.asarray(syx))
+
+    def flat(_, y):
+        a, b = field((y[: w1.size].reshape(shape), y[w1.size :].reshape(w2.shape)))
+        return np.concatenate([a.ravel(), b.ravel()])
+
+    start = np.concatenate([np.ravel(w1), np.ravel(w2)])
+
+    def solve():
+        solution = scipy.integrate.solve_ivp(flat, (0, t[-1]), start, "DOP853", t_eval=t, rtol=rtol, atol=rtol * 1e-3)
+        return [y[w1.size :].reshape(w2.shape) @ y[: w1.size].reshape(shape) for y in solution.y.T]
+
+    return solve
+
+
+def closed_form() -> None:
+    """The exact two-layer solution against integrating the raw weights, at the integrators' better accuracy."""
+    drawn = table(
+        "Exact two-layer solution, from a product near 0.05: cost of integration / cost of the closed form",
+        "units",
+        "times",
+        "diffrax Dopri8",
+        "its error",
+        "SciPy DOP853",
+        "its error",
+        "closed form's error",
+    )
+    for n in (5, 10, 20, 50):
+        w1, w2 = lam_balanced(n, 0.0)
+        _, syx = correlations(n, n)
+        for count in (1, 200):
+            t = np.linspace(0, 6, count + 1)[1:]
+            arguments = [jnp.asarray(x) for x in (t if count > 1 else t[0], w1, w2, syx)]
+            exact = jax.jit(lambda *a: exact_solution(*a).network_map)
+            calls = {
+                "exact": lambda exact=exact, arguments=arguments: exact(*arguments),
+                "diffrax": with_diffrax(jnp.asarray(t), *arguments[1:], 1e-10),
+                "scipy": with_scipy(t, w1, w2, syx, 1e-10),
+            }
+            seconds = least_seconds(calls, rounds=3)
+            errors = dict.fromkeys(calls, "-")
+            # Multiple precision takes minutes beyond.
+            if n <= 20:
+                truth = [reference_map(x, w1, w2, syx, 60) for x in (t[0], t[-1])]
+                for name, call in calls.items():
+                    found = np.reshape(call(), (count, n, n))[[0, -1]]
+                    errors[name] = f"{np.abs(found - truth).max():.0e}"
+            drawn.add_row(
+                str(n),
+                str(count),
+                f"{seconds['diffrax'] / seconds['exact']:.1f}",
+                errors["diffrax"],
+                f"{seconds['scipy'] / seconds['exact']:.0f}",
+                errors["scipy"],
+                errors["exact"],
+            )
+    console.print(drawn)
+
+
+def reference_map(t: float, w1, w2, syx, digits: int) -> np.ndarray:
+    """W2 W1 at time t by the textbook formula, in as many digits as its cancellations need."""
+    lam = float(np.mean(np.diag(w2.T @ w2 - w1 @ w1.T)))
+    n_out, n_in = syx.shape
+    with mpmath.workdps(digits):
+        f = mpmath.zeros(n_in + n_out)
+        for i in range(n_in):
+            f[i, i] = -mpmath.mpf(lam) / 2
+        for o in range(n_out):
+            f[n_in + o, n_in + o] = mpmath.mpf(lam) / 2
+            for i in range(n_in):
+                f[n_in + o, i] = f[i, n_in + o] = mpmath.mpf(float(syx[o, i]))
+        values, vectors = mpmath.eigsy(f)
+        q0 = vectors.T * mpmath.matrix(np.vstack([w1.T, w2]).tolist())
+        size = n_in + n_out
+        grown = mpmath.matrix(size, q0.cols)
+        j = mpmath.zeros(size)
+        for k in range(size):
+            mu = values[k]
+            j[k, k] = mpmath.expm1(2 * mu * t) / (2 * mu) if mu else mpmath.mpf(t)
+            for c in range(q0.cols):
+                grown[k, c] = mpmath.exp(mu * t) * q0[k, c]
+        inner = mpmath.inverse(mpmath.eye(q0.cols) + q0.T * j * q0)
+        p = vectors * grown * inner * grown.T * vectors.T
+        return np.array([[float(p[n_in + o, i]) for i in range(n_in)] for o in range(n_out)])
+
+
+def accuracy() -> None:
+    """Error of the exact solution against multiple precision, for any time and any balance of the layers."""
+    drawn = table("Error of the exact solution against 600 digits", "lam", "time x largest singular value", "error")
+    for lam in (0.0, 1e-6, 0.5, -3.0):
+        w1, w2 = lam_balanced(5, lam)
+        _, syx = correlations(5, 5)
+        for reach in (0.1, 3, 10, 30, 100, 300):
+            t = reach / np.linalg.norm(syx, 2)
+            found = np.asarray(exact_solution(t, w1, w2, syx).network_map)
+            error = np.abs(found - reference_map(t, w1, w2, syx, 600)).max()
+            drawn.add_row(f"{lam:g}", f"{reach:g}", f"{error:.0e}")
+    console.print(drawn)
+
+
+def lam_balanced(n: int, lam: float, scale: float = 0.05, seed: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """A start of n x n layers with W2^T W2 - W1 W1^T = lam I."""
+    rng = np.random.default_rng(seed)
+    left, hidden, right = (np.linalg.qr(rng.normal(size=(n, n)))[0] for _ in range(3))
+    product = scale * rng.uniform(0.5, 1.5, n)
+    big = np.sqrt((np.hypot(lam, 2 * product) + abs(lam)) / 2)
+    a, b = (product / big, big) if lam >= 0 else (big, product / big)
+    return (hidden * a) @ right.T, (left * b) @ hidden.T
 
 
 def ensemble(steps: int = 500) -> None:
@@ -125,7 +271,7 @@ def scaling(steps: int = 200) -> None:
 
 def main() -> None:
     console.print(f"JAX {jax.__version__} on {jax.devices()[0].device_kind}, {os.cpu_count()} cores, float64\n")
-    parts = {"ensemble": ensemble, "scaling": scaling}
+    parts = {"closed_form": closed_form, "accuracy": accuracy, "ensemble": ensemble, "scaling": scaling}
     chosen = sys.argv[1:] or list(parts)
     if unknown := [name for name in chosen if name not in parts]:
         raise SystemExit(f"unknown part {unknown[0]!r}; there are: {', '.join(parts)}")

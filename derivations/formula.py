@@ -7,6 +7,7 @@ theory function must agree with the textbook form, evaluated at 40 digits, on ar
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
@@ -69,6 +70,15 @@ class Formula:
         if not self.proofs:
             raise ValueError(f"Formula {self.title!r} has no proofs: nothing says that it is right")
 
+    @functools.cached_property
+    def numeric(self) -> Callable[..., Any]:
+        """The expression, or the law with its unknown first, as a function of mpmath numbers."""
+        if self.expression is not None:
+            return sp.lambdify(self.arguments, self.expression, "mpmath")
+        unknown = sp.Dummy("unknown")
+        law = sp.sympify(self.law).subs(self.symbol, unknown)
+        return sp.lambdify((unknown, *self.arguments), law, "mpmath")
+
 
 def prove(formula: Formula) -> None:
     """Simplify every residual of `formula` to zero, or raise `AssertionError` naming the one that is left."""
@@ -87,12 +97,8 @@ def reference(formula: Formula, *numbers: float, near: float | None = None) -> A
     with mpmath.workdps(DIGITS):
         exact = [mpmath.mpf(n) for n in numbers]
         if formula.expression is not None:
-            return mpmath.mpf(sp.lambdify(formula.arguments, formula.expression, "mpmath")(*exact))
-        unknown = sp.Dummy("unknown")
-        law = sp.lambdify(
-            (unknown, *formula.arguments), sp.sympify(formula.law).subs(formula.symbol, unknown), "mpmath"
-        )
-        return mpmath.findroot(lambda value: law(value, *exact), mpmath.mpf(near))
+            return mpmath.mpf(formula.numeric(*exact))
+        return mpmath.findroot(lambda value: formula.numeric(value, *exact), mpmath.mpf(near))
 
 
 def discover() -> Iterator[tuple[str, Formula]]:

@@ -80,6 +80,13 @@ def test_every_theory_file_of_a_family_has_its_derivation():
             assert mirror.exists(), f"{name_of(path)} has no {name_of(mirror)}"
 
 
+@pytest.mark.parametrize("path", THEORY, ids=name_of)
+def test_every_theory_file_has_its_property_tests(path):
+    tests = ROOT / "tests" / path.relative_to(ROOT).parent / f"test_{path.name}"
+    # What refuses bad input is tested through every function that uses it.
+    assert tests.exists() or path.name == "checks.py", f"{name_of(path)} has no {name_of(tests)}"
+
+
 def test_every_formula_that_a_study_names_exists():
     from derivations.formula import discover as formulas
     from validation.study import discover, find

@@ -87,10 +87,13 @@ def test_end_and_peak_of_gradient_descent(theta):
     assert np.all(np.abs(peaks) < 0.5 * np.array(heights))
 
 
+integrated = jax.jit(spike)
+
+
 @given(st.floats(-2, 1).map(lambda e: 10.0**e))
 def test_final_size_and_height_of_the_integrated_spike(theta):
     tau = np.linspace(0, 60 + 20 * theta, 4001)
-    path = spike(tau, theta, 1e-9)
+    path = integrated(tau, theta, 1e-9)
     # The start at nu0 moves the law by as much; the maximum on a grid by (dtau)^2.
     np.testing.assert_allclose(1 + 2 * path.m[-1], overshoot(theta), atol=1e-7)
     np.testing.assert_allclose(path.nu.max(), spike_height(theta), rtol=2 * (tau[1] - tau[0]) ** 2)
