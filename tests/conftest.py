@@ -5,6 +5,8 @@ import os
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Tests compile thousands of programs that then run for milliseconds.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
 from hypothesis import HealthCheck, settings
@@ -22,6 +24,6 @@ _COMMON = dict(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 # `ci` is the same on every machine; `search` looks for new counterexamples and keeps them.
-settings.register_profile("ci", derandomize=True, database=None, max_examples=25, **_COMMON)
+settings.register_profile("ci", derandomize=True, database=None, max_examples=15, **_COMMON)
 settings.register_profile("search", max_examples=2000, **_COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

@@ -277,12 +277,6 @@ stopping = Formula(
     source=_SOURCE,
 )
 
-_j = sp.Symbol("j", integer=True)
-_POINTS = 64
-_angle = sp.pi * (_j - sp.Rational(1, 2)) / _POINTS
-_over_angle = 2 * alpha * sp.sin(_angle) ** 2 / (sp.pi * lam)
-_at_angle = lower + 4 * sp.sqrt(alpha) * sp.sin(_angle / 2) ** 2
-
 stopping = Formula(
     title="Optimal stopping time",
     backs="theory.deep_linear.generalization.optimal_stopping_time",

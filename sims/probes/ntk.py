@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-def empirical_ntk(network, x: Float[Array, "n_in P"]) -> Float[Array, "n_out*P n_out*P"]:
+def empirical_ntk(network, x: Float[Array, "n_in P"]) -> Float[Array, "M M"]:
     """J J^T, J the Jacobian of all outputs with respect to all weights; row o P + p is output o on sample p.
 
     `network` is a pytree of arrays that maps inputs in columns to outputs in columns.

@@ -9,6 +9,9 @@ import sys
 import time
 
 import pytest
+from typer.testing import CliRunner
+
+from validation.__main__ import app
 
 COMMON = """
 import numpy as np
@@ -176,8 +179,8 @@ def test_a_full_disk_is_one_sentence_and_no_half_file(tmp_path):
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_two(arguments, sentence):
-    done = stagewise(*arguments)
-    assert done.returncode == 2
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert done.exit_code == 2
     assert sentence in " ".join(done.stderr.replace("│", " ").split())
     assert "Traceback" not in done.stderr
 

@@ -12,7 +12,6 @@ from theory.deep_linear.unbalanced import two_layer_strengths
 from theory.deep_linear.unbalanced_depth import layer_strengths, learning_time
 
 
-
 def compiled(function):
     """`function` of a number, layers, s and lam, compiled once for each depth whatever kinds of numbers it gets."""
     inner = jax.jit(function)

@@ -49,15 +49,20 @@ def least_squares(a, b):
 def predict(problem):
     """Exact mean risks of the streams, and the homogenised loss on the data set."""
     streams = [
-        sgd_risk(problem.steps, (problem.lam, problem.teacher**2, problem.noise), problem.lr, batch)
+        sgd_risk(np.asarray(problem.steps), (problem.lam, problem.teacher**2, problem.noise), problem.lr, batch)
         for batch in problem.batch
     ]
     white = np.ones(problem.white)
-    edge = [sgd_risk(problem.edge_steps, (white, problem.white_teacher**2, 0.0), lr, 1) for lr in problem.edge_lr]
+    edge = [
+        sgd_risk(np.asarray(problem.edge_steps), (white, problem.white_teacher**2, 0.0), lr, 1)
+        for lr in problem.edge_lr
+    ]
     return {
         "stream": np.array(streams),
         "edge": np.array(edge),
-        "passes": np.asarray(multipass_loss(problem.passes, least_squares(problem.a, problem.b), problem.data_lr)),
+        "passes": np.asarray(
+            multipass_loss(np.asarray(problem.passes), least_squares(problem.a, problem.b), problem.data_lr)
+        ),
         "rows": len(problem.b),
     }
 
@@ -116,7 +121,7 @@ def draw(figure, problem, prediction, observation):
         error = seen.std(axis=0) / np.sqrt(len(seen))
         style.theory(left, problem.steps, prediction["stream"][i], i=i)
         style.networks(left, problem.steps, seen.mean(axis=0), i=i, error=error, label=f"batch {batch}")
-    descent = sgd_risk(problem.steps, (problem.lam, problem.teacher**2, problem.noise), problem.lr, 1e9)
+    descent = sgd_risk(np.asarray(problem.steps), (problem.lam, problem.teacher**2, problem.noise), problem.lr, 1e9)
     style.rival(left, problem.steps, descent, label="no noise")
     left.set(yscale="log", xlabel="steps", ylabel="excess risk", title="Fresh batches")
     left.legend()
