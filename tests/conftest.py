@@ -5,12 +5,15 @@ import os
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
-# Tests compile thousands of programs that then run for milliseconds.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
+
+from validation.runner import quick_compilation
+
+# Tests compile thousands of programs that then run for milliseconds.
+os.environ.setdefault("XLA_FLAGS", quick_compilation())
 
 # A pytest plugin may have imported JAX before the variable above was set.
 jax.config.update("jax_enable_x64", True)

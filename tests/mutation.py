@@ -131,6 +131,19 @@ def chosen(count: int, seed: int, only: str) -> list[Mistake]:
     return picked
 
 
+def readers(copy: Path, family: str, stem: str) -> list[str]:
+    """The tests that can see `stem`, nearest first: its proofs and own file, the family's other files, its studies."""
+    own = sorted(p.relative_to(copy).as_posix() for p in copy.glob(f"tests/theory/{family}/test_*.py"))
+    mirror = f"tests/theory/{family}/test_{stem}.py"
+    studies = [
+        f"tests/test_studies.py::test_study_holds[{family}/{p.stem}]"
+        for p in sorted(copy.glob(f"validation/studies/{family}/*.py"))
+        if f"theory.{family}.{stem}" in (text := p.read_text()) or f"theory.{family} import {stem}" in text
+    ]
+    proofs = f"tests/test_derivations.py -k {family}.{stem}."
+    return [proofs, *([mirror] if mirror in own else []), " ".join(p for p in own if p != mirror), " ".join(studies)]
+
+
 def noticed(mistake: Mistake) -> str:
     """The first test that fails with the mistake in place, or nothing."""
     family, stem = Path(mistake.file).parts[-2], Path(mistake.file).stem
@@ -139,17 +152,19 @@ def noticed(mistake: Mistake) -> str:
         kept = shutil.ignore_patterns(".*", "report", "__pycache__", "*.egg-info")
         shutil.copytree(ROOT, copy, ignore=kept)
         (copy / mistake.file).write_text(mistake.source)
-        own = [str(p) for p in sorted(copy.glob(f"tests/theory/{family}/test_*.py"))]
-        # The mirror's own tests first: the first failure ends the run.
-        own.sort(key=lambda p: not Path(p).stem.startswith(f"test_{stem}"))
-        tests = ["tests/test_derivations.py", *own]
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
         environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
-    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return (
-        failed[0].split(" - ")[0].split(" ", 1)[-1] if done.returncode and failed else "broken" * bool(done.returncode)
-    )
+        # One mistake keeps one core busy: `--jobs` is the number of mistakes tested at a time.
+        pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider"]
+        for tests in readers(copy, family, stem):
+            if not tests:
+                continue
+            done = subprocess.run([*pytest, *tests.split()], cwd=copy, env=environment, capture_output=True, text=True)
+            failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+            if failed:
+                return failed[0].split(" - ")[0].split(" ", 1)[-1]
+            if done.returncode not in (0, 5):  # 5: nothing was selected
+                return f"no test could run: {(done.stdout + done.stderr).strip().splitlines()[-1]}"
+    return ""
 
 
 def main() -> int:

@@ -7,11 +7,13 @@ progress through another. A stopped study leaves checkpoints, from which `resume
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import multiprocessing
 import os
 import queue
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +37,37 @@ class Event(NamedTuple):
     content: Any = None
 
 
+def quick_compilation() -> str:
+    """XLA's flags for programs that take longer to compile than to run: smoke runs, tests."""
+    flags = "--xla_backend_optimization_level=0"
+    # Later versions compile fusions quickly themselves, and end the process at a flag that they do not know.
+    version = importlib.metadata.version("jaxlib").split(".")
+    return flags + " --xla_cpu_use_fusion_emitters=false" * ((int(version[0]), int(version[1])) < (0, 11))
+
+
+@contextlib.contextmanager
+def noting_interrupts():
+    """A list that holds something once Ctrl-C was pressed; `KeyboardInterrupt` is raised as ever.
+
+    An exception that is raised inside a garbage-collector callback is lost: hence also the note.
+    """
+    noted = []
+
+    def note(*_):
+        noted.append(True)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        # Only the main thread may handle signals, and it alone gets the exception.
+        yield noted
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def run(
     names: Sequence[str], options: Options, jobs: int, listen: Callable[[Event], None]
 ) -> dict[str, dict[str, Any]]:
@@ -48,36 +81,38 @@ def run(
     for name in names:
         tasks.put(name)
     workers = [_start(context, tasks, events, options, jobs) for _ in range(min(jobs, len(names)))]
-    waiting, running, done = set(names), {}, {}
-    try:
-        while len(done) < len(names):
-            try:
-                sender, event = events.get(timeout=0.5)
-            except queue.Empty:
-                for worker in [w for w in workers if w.exitcode is not None]:
-                    # A worker that is gone took its study with it (out of memory, killed): say so, go on.
-                    workers.remove(worker)
-                    lost = running.pop(worker.pid, None)
-                    if lost is not None:
-                        why = f"its process ended with exit code {worker.exitcode}"
-                        done[lost] = {"study": lost, "holds": False, "error": why}
-                        listen(Event("failed", lost, why))
-                    if len(done) + len(running) < len(names):
-                        workers.append(_start(context, tasks, events, options, jobs))
-                continue
-            listen(event)
-            if event.what == "started":
-                running[sender] = event.study
-                waiting.discard(event.study)
-            elif event.what in ("finished", "failed"):
-                running.pop(sender, None)
-                failed = {"study": event.study, "holds": False, "error": event.content}
-                done[event.study] = event.content if event.what == "finished" else failed
-    finally:
-        _stop(workers)
-        for channel in (tasks, events):
-            channel.cancel_join_thread()
-            channel.close()
+    running, done = {}, {}
+    with noting_interrupts() as interrupted:
+        try:
+            while len(done) < len(names):
+                if interrupted:
+                    raise KeyboardInterrupt
+                try:
+                    sender, event = events.get(timeout=0.5)
+                except queue.Empty:
+                    for worker in [w for w in workers if w.exitcode is not None]:
+                        # A worker that is gone took its study with it (out of memory, killed): say so, go on.
+                        workers.remove(worker)
+                        lost = running.pop(worker.pid, None)
+                        if lost is not None:
+                            why = f"its process ended with exit code {worker.exitcode}"
+                            done[lost] = {"study": lost, "holds": False, "error": why}
+                            listen(Event("failed", lost, why))
+                        if len(done) + len(running) < len(names):
+                            workers.append(_start(context, tasks, events, options, jobs))
+                    continue
+                listen(event)
+                if event.what == "started":
+                    running[sender] = event.study
+                elif event.what in ("finished", "failed"):
+                    running.pop(sender, None)
+                    failed = {"study": event.study, "holds": False, "error": event.content}
+                    done[event.study] = event.content if event.what == "finished" else failed
+        finally:
+            _stop(workers)
+            for channel in (tasks, events):
+                channel.cancel_join_thread()
+                channel.close()
     return {name: done[name] for name in names}
 
 
@@ -102,24 +137,22 @@ def _stop(workers, patience: float = 10.0) -> None:
 def _work(tasks, events, options: Options, jobs: int) -> None:
     """A worker's life: studies from the queue, one after the other, until it is told to stop."""
     os.environ.setdefault("JAX_ENABLE_X64", "1")
+    flags = [os.environ.get("XLA_FLAGS", "")]
     if jobs > 1:
         # Workers that share the cores are faster with one thread each.
-        flags = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
-    stopped = []
+        flags.append("--xla_cpu_multi_thread_eigen=false")
+    if options.size == "smoke":
+        flags.append(quick_compilation())
+    # What the user set comes last and wins.
+    os.environ["XLA_FLAGS"] = " ".join(reversed(flags)).strip()
 
-    def stop(*_):
-        # An exception that is raised inside a garbage-collector callback is lost: hence also the note.
-        stopped.append(True)
-        raise KeyboardInterrupt
+    with contextlib.suppress(KeyboardInterrupt), noting_interrupts() as stopped:
 
-    def tell(what, study, content=None):
-        if stopped:
-            raise KeyboardInterrupt
-        events.put((os.getpid(), Event(what, study, content)))
+        def tell(what, study, content=None):
+            if stopped:
+                raise KeyboardInterrupt
+            events.put((os.getpid(), Event(what, study, content)))
 
-    signal.signal(signal.SIGINT, stop)
-    with contextlib.suppress(KeyboardInterrupt):
         while not stopped:
             name = tasks.get()
             tell("started", name)

@@ -269,7 +269,7 @@ end_sharpness = Formula(
     arguments=(b, s, theta),
     domain={b: Interval(0.5, 3), s: Interval(0.02, 0.5), theta: Interval(0.05, 20, log=True)},
     law=final_size.law.subs(sigma, _scaled_end),
-    proofs={"to first order in s": sp.simplify((2 + s * _scaled_end) / (s / (theta * b)) - end)},
+    proofs={"to first order in s": lambda: sp.simplify((2 + s * _scaled_end) / (s / (theta * b)) - end)},
     call=_setting,
     source="first integral of the spike",
 )
@@ -282,7 +282,7 @@ peak_outlier = Formula(
     arguments=(b, s, theta),
     domain={b: Interval(0.5, 3), s: Interval(0.02, 0.5), theta: Interval(0.05, 20, log=True)},
     law=height.law.subs(peak, (largest / s) ** 2 / b),
-    proofs={"w_o^2 = b s^2 nu": sp.simplify((s * sp.sqrt(b * ((largest / s) ** 2 / b))) - largest)},
+    proofs={"w_o^2 = b s^2 nu": lambda: sp.simplify((s * sp.sqrt(b * ((largest / s) ** 2 / b))) - largest)},
     call=_setting,
     source="first integral of the spike",
 )

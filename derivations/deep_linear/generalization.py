@@ -137,7 +137,7 @@ descent_training = Formula(
 )
 
 _ends = {
-    "a mode's error ends at noise / lam": sp.limit(_error, t, sp.oo) - noise / lam,
+    "a mode's error ends at noise / lam": lambda: sp.limit(_error, t, sp.oo) - noise / lam,
     "mean of 1/lam, alpha > 1: the resolvent at 0": (
         sp.limit(m.subs(alpha, 1 + more), g, 0, "+") - 1 / ((1 + more) - 1)
     ),
@@ -202,7 +202,7 @@ final_training = Formula(
     domain=_RANGES,
     expression=sp.Max(0, 1 - 1 / alpha) * noise,
     call=_last,
-    proofs={"the residual along every mode is learned": sp.limit(_residual, t, sp.oo)},
+    proofs={"the residual along every mode is learned": lambda: sp.limit(_residual, t, sp.oo)},
     source=_SOURCE,
 )
 
@@ -214,9 +214,10 @@ frozen = Formula(
     domain={alpha: ALPHA},
     expression=sp.Max(0, 1 - alpha),
     proofs={
-        "weight of the resolvent's pole at 0, alpha < 1": sp.limit((g * m).subs(alpha, 1 / (1 + few)), g, 0, "+")
-        - (1 - 1 / (1 + few)),
-        "no pole for alpha > 1": sp.limit((g * m).subs(alpha, 1 + more), g, 0, "+"),
+        "weight of the resolvent's pole at 0, alpha < 1": lambda: (
+            sp.limit((g * m).subs(alpha, 1 / (1 + few)), g, 0, "+") - (1 - 1 / (1 + few))
+        ),
+        "no pole for alpha > 1": lambda: sp.limit((g * m).subs(alpha, 1 + more), g, 0, "+"),
     },
     source=_SOURCE,
 )
