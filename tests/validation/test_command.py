@@ -1,6 +1,7 @@
 """The command line, as a user meets it: verdicts, exit codes, Ctrl-C, resume, and every kind of bad input."""
 
 import csv
+import importlib
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from validation.__main__ import app
+from validation.runner import Options, run_one
 
 COMMON = """
 import numpy as np
@@ -107,19 +109,29 @@ def test_verdicts_exit_codes_and_artefacts(tmp_path):
     assert "refuted" in shown.stdout
 
 
-def test_a_study_that_holds_exits_with_zero_and_resume_keeps_it(tmp_path):
+def test_a_study_that_holds_exits_with_zero(tmp_path):
     env = family(tmp_path, good=STUDIES["good"])
-    out = tmp_path / "out"
-    assert stagewise("run", "good", "--out", out, env=env).returncode == 0
-    result = out / "studies" / "sample" / "good" / "smoke" / "result.json"
+    assert stagewise("run", "good", "--out", tmp_path / "out", env=env).returncode == 0
+
+
+def test_resume_keeps_what_is_finished_and_whole(tmp_path, monkeypatch):
+    family(tmp_path, good=STUDIES["good"])
+    studies = importlib.import_module("validation.studies")
+    monkeypatch.setattr(studies, "__path__", [*studies.__path__, str(tmp_path / "studies")])
+    for module in ("sample", "sample.good"):
+        monkeypatch.delitem(sys.modules, f"validation.studies.{module}", raising=False)
+    fresh = Options("smoke", 0, tmp_path / "out", resume=False)
+    result = fresh.out / "studies" / "sample" / "good" / "smoke" / "result.json"
+    assert run_one("sample/good", fresh)["holds"]
     before = result.stat().st_mtime_ns
-    assert stagewise("run", "good", "--out", out, "--resume", env=env).returncode == 0
+    resumed = fresh._replace(resume=True)
+    assert run_one("sample/good", resumed)["holds"]
     assert result.stat().st_mtime_ns == before, "a finished study was run again"
-    assert stagewise("run", "good", "--out", out, "--resume", "--seed", 1, env=env).returncode == 0
+    run_one("sample/good", resumed._replace(seed=1))
     assert result.stat().st_mtime_ns != before, "another seed is another run"
     # A broken result is not taken for a finished one.
     result.write_text("{")
-    assert stagewise("run", "good", "--out", out, "--resume", env=env).returncode == 0
+    run_one("sample/good", resumed)
     assert json.loads(result.read_text())["holds"]
 
 
