@@ -161,7 +161,7 @@ def plotted(figure) -> list[tuple]:
             if isinstance(collection, PolyCollection):
                 series = named.get(_colour(collection), "")
                 for path in collection.get_paths():
-                    rows += [(panel, series, "band edge", *map(_short, v), "", "") for v in path.vertices]
+                    rows += [(panel, series, "band edge", *map(_short, v), "", "") for v in np.asarray(path.vertices)]
     return rows
 
 

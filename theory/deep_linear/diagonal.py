@@ -328,7 +328,7 @@ def _level_slope(chi, depth: int):
 def _trajectory(t, regression: DiagonalRegression, tolerance, max_steps: int, gains: bool = False):
     """chi(t), shape (T, d), and the integrals of u^(D-2) g^2 and v^(D-2) g^2 where `gains` asks for them."""
     x, y, c, depth = regression.x, regression.y, regression.c, regression.depth
-    n, d = x.shape
+    n, d = jnp.shape(x)
     scale = conserved_scale(regression.log_alpha, c, depth)
     tolerance = jnp.maximum(tolerance, 30 * jnp.finfo(x.dtype).eps)
     # chi is counted in units of what it must travel, so that one tolerance serves every scale of the start.

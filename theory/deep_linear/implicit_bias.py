@@ -105,7 +105,7 @@ def interpolator(regression: DiagonalRegressionLike, *, max_steps: int = 2000, t
         a damped Newton method on the concave dual (as in Sun & Tran-Dinh 2019, arXiv:1703.04599).
     """
     regression = checked(regression)
-    n, d = regression.x.shape
+    n, d = jnp.shape(regression.x)
     if n > d:
         raise ValueError(f"x must have at most as many samples as coefficients to be interpolated, got shape {(n, d)}")
     x, y, log_alpha, c, depth = (getattr(regression, k) for k in ("x", "y", "log_alpha", "c", "depth"))
@@ -161,7 +161,7 @@ def kernel_deviation(regression: DiagonalRegressionLike) -> Float[Array, " d"]:
 
 def _tangent(regression: DiagonalRegression):
     """beta(0), and the map r -> W X^T (X W X^T)^(-1) r of the kernel at the start."""
-    n, d = regression.x.shape
+    n, d = jnp.shape(regression.x)
     if n > d:
         raise ValueError(f"x must have at most as many samples as coefficients to be interpolated, got shape {(n, d)}")
     depth, log_alpha, c = regression.depth, regression.log_alpha, regression.c
