@@ -29,19 +29,15 @@ def _rate(expression):
     return sp.diff(expression, cosh) * _square * sinh + sp.diff(expression, sinh) * cosh
 
 
-def _vanishing(polynomial):
-    """The polynomial in C and S, reduced by C^2 = 1 + kappa^2 S^2."""
-    return lambda: sp.rem(sp.expand(polynomial), sp.expand(cosh**2 - _square * sinh**2 - 1), cosh)
-
-
 _kappa = sp.sqrt(_square)
 _first, _second = _in_time(_top / sp.sqrt(_k)), _in_time(_bottom / sp.sqrt(_k))
-# With a = A / sqrt(K) the equation da/dt = b (s - lam a b) becomes A' K - A K' / 2 = B (s K - lam A B).
+# Identities between polynomials in C and S: with a = A / sqrt(K), da/dt = b (s - lam a b) is
+# A' K - A K' / 2 = B (s K - lam A B).
 _pull = s * _k - lam * _top * _bottom
-_ode_first = _vanishing(_rate(_top) * _k - _top * _rate(_k) / 2 - _bottom * _pull)
-_ode_second = _vanishing(_rate(_bottom) * _k - _bottom * _rate(_k) / 2 - _top * _pull)
-_ode_product = _vanishing(_rate(_top * _bottom) * _k - _top * _bottom * _rate(_k) - (_top**2 + _bottom**2) * _pull)
-_conserved = _vanishing(_bottom**2 - _top**2 - (b0**2 - a0**2) * _k)
+_ode_first = _rate(_top) * _k - _top * _rate(_k) / 2 - _bottom * _pull
+_ode_second = _rate(_bottom) * _k - _bottom * _rate(_k) / 2 - _top * _pull
+_ode_product = _rate(_top * _bottom) * _k - _top * _bottom * _rate(_k) - (_top**2 + _bottom**2) * _pull
+_conserved = _bottom**2 - _top**2 - (b0**2 - a0**2) * _k
 
 _WEAK, _STRONG = Interval(-1, 1), Interval(1.25, 4)
 _TIMES, _RATES, _INPUTS = Interval(0, 200), Interval(1e-6, 10, log=True), Interval(0.05, 10, log=True)

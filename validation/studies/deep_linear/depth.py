@@ -87,7 +87,9 @@ def simulate_networks(problem):
 def crossing(nt, u, end, s):
     """When u passes `end`; close to s it is ln(s - u) that falls evenly. NaN if it never does."""
     relaxed = -np.log(np.maximum(s - u, 1e-9 * s))
-    passed = CubicSpline(nt, relaxed).solve(-np.log(s - end), extrapolate=False) if np.isfinite(u).all() else np.empty(0)
+    if not np.isfinite(u).all():
+        return np.nan
+    passed = CubicSpline(nt, relaxed).solve(-np.log(s - end), extrapolate=False)
     return passed[0] if len(passed) else np.nan
 
 
