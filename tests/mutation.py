@@ -153,8 +153,9 @@ def noticed(mistake: Mistake) -> str:
         shutil.copytree(ROOT, copy, ignore=kept)
         (copy / mistake.file).write_text(mistake.source)
         environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-        # One mistake keeps one core busy: `--jobs` is the number of mistakes tested at a time.
-        pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider"]
+        # One mistake keeps one core busy: `--jobs` is the number of mistakes tested at a time. SymPy may look for ever
+        # for a proof of what is wrong; no right one takes a minute.
+        pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "--timeout", "90", "-p", "no:cacheprovider"]
         for tests in readers(copy, family, stem):
             if not tests:
                 continue

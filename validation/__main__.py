@@ -5,6 +5,7 @@ Nothing here imports JAX before a study runs, so that `--help` and `list` answer
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -101,7 +103,8 @@ def show(
     for rival in study.rivals:
         word = {True: ": refuted", False: ": STILL STANDING", None: ""}[refuted.get(rival.belief)]
         console.print(f"[bold]rival[/]  {rival.belief}{word}")
-    console.print(f"\n[bold]settings[/] ({size})  " + ", ".join(f"{k} = {v}" for k, v in settings.items()))
+    shown = [f"{k} = {results.brief(v)}" for k, v in json.loads(results.as_json(settings)).items()]
+    console.print(f"\n[bold]settings[/] ({size})  " + escape(", ".join(shown)))
     if study.formulas:
         console.print("[bold]derivations[/]  " + ", ".join(study.formulas))
     if not last:

@@ -138,7 +138,9 @@ def article(out: Path, summary: dict) -> str:
     word = "holds" if summary["holds"] else "fails"
     seconds = " · ".join(f"{escape(k)} {v:.1f} s" for k, v in summary["seconds"].items())
     shown = "".join(formula(key) for key in summary["formulas"])
-    settings = "".join(f"<dt>{escape(k)}</dt><dd>{escape(brief(v))}</dd>" for k, v in summary["settings"].items())
+    settings = "".join(
+        f"<dt>{escape(k)}</dt><dd>{escape(results.brief(v))}</dd>" for k, v in summary["settings"].items()
+    )
     data = f"studies/{name}/{summary['size']}/plotted.csv"
     return f"""<article id="{anchor(summary)}" data-family="{summary["family"]}">
 <div class="heading"><h2>{escape(summary["title"])}</h2>
@@ -232,7 +234,9 @@ def paper(summary: dict, kept: dict | None) -> str:
         f'<td class="n {verdict_class(c["holds"])}">{number(c["value"])}</td><td class="n">{c["tolerance"]:g}</td></tr>'
         for c in kept["claims"]
     )
-    changed = ", ".join(f"{k} = {brief(v)}" for k, v in kept["settings"].items() if summary["settings"].get(k) != v)
+    changed = ", ".join(
+        f"{k} = {results.brief(v)}" for k, v in kept["settings"].items() if summary["settings"].get(k) != v
+    )
     refuted = sum(r["refuted"] for r in kept["rivals"])
     return f"""<details><summary>The same at the source's own settings ({escape(kept["device"])},
 {sum(kept["seconds"].values()):.0f} s)</summary><div class="scroll"><table>
@@ -264,15 +268,6 @@ def verdict_class(holds: bool) -> str:
 
 def number(value: float | None) -> str:
     return "not a number" if value is None else f"{value:.3g}"
-
-
-def brief(value: Any) -> str:
-    """A setting on one line; long lists are cut in the middle."""
-    if isinstance(value, list) and len(value) > 8:
-        return f"[{', '.join(brief(v) for v in value[:3])}, … {brief(value[-1])}] ({len(value)} values)"
-    if isinstance(value, list):
-        return f"[{', '.join(brief(v) for v in value)}]"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def joined(versions: dict[str, str]) -> str:

@@ -211,6 +211,15 @@ def versions() -> dict[str, str]:
     return found
 
 
+def brief(value: Any) -> str:
+    """A setting on one line; long lists are cut in the middle."""
+    if isinstance(value, list) and len(value) > 8:
+        return f"[{', '.join(brief(v) for v in value[:3])}, … {brief(value[-1])}] ({len(value)} values)"
+    if isinstance(value, list):
+        return f"[{', '.join(brief(v) for v in value)}]"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
 def digest_of(name: str, settings: Mapping[str, Any], seed: int) -> str:
     """Fingerprint of all that a result depends on: the study, its settings and seed, the code and the versions."""
     parts = as_json({"study": name, "settings": settings, "seed": seed, "versions": versions()})
