@@ -101,7 +101,7 @@ def show(
             console.print(f"       measured {number(found['value'])}: {'holds' if found['holds'] else 'FAILS'}")
     refuted = {r["belief"]: r["refuted"] for r in last.get("rivals", [])}
     for rival in study.rivals:
-        word = {True: ": refuted", False: ": STILL STANDING", None: ""}[refuted.get(rival.belief)]
+        word = {True: "\n       refuted", False: "\n       STILL STANDING", None: ""}[refuted.get(rival.belief)]
         console.print(f"[bold]rival[/]  {rival.belief}{word}")
     shown = [f"{k} = {results.brief(v)}" for k, v in json.loads(results.as_json(settings)).items()]
     console.print(f"\n[bold]settings[/] ({size})  " + escape(", ".join(shown)))
