@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from derivations import formula
 from validation import report, results, style
 from validation.study import Claim, Rival, Study, check
 
@@ -152,3 +153,16 @@ def test_the_page_in_a_browser(out):
     dark, _ = browse(page, "--window-size=500,900", "--blink-settings=preferredColorScheme=0")
     assert dark["wide"] <= 0, "a phone need not scroll sideways"
     assert dark["ink"] != light, "the ink of the figures follows the colour scheme"
+
+
+@pytest.mark.parametrize("name", ["deep_linear.matrix.network_map", "deep_linear.random_start.strength"])
+def test_a_long_formula_and_the_parts_that_it_repeats_are_the_formula(name):
+    expression = formula.find(name).expression
+    form, parts = report.repeated_parts(expression)
+    assert parts
+    assert form.count_ops() < expression.count_ops() / 2
+    for symbol, part in reversed(parts):
+        form = form.xreplace({symbol: part})
+    assert form.free_symbols == expression.free_symbols
+    numbers = {x: 0.3 + 0.1 * i for i, x in enumerate(sorted(expression.free_symbols, key=str))}
+    assert float(form.subs(numbers)) == pytest.approx(float(expression.subs(numbers)), rel=1e-12)

@@ -292,5 +292,5 @@ STUDY = Study(
         ),
     ),
     draw=draw,
-    formulas=("deep_linear.matrix.network_map", "deep_linear.matrix.turned", "deep_linear.riccati.flow"),
+    formulas=tuple(f"deep_linear.matrix.{f}" for f in ("network_map", "hidden_similarity", "output_gram")),
 )
