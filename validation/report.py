@@ -209,12 +209,19 @@ def formula(name: str) -> str:
 def equation(shown: Any) -> str:
     """`symbol = expression`, or `law = 0`, in presentation MathML; what a long one repeats has lines of its own."""
     from sympy import Integer
+    from sympy.core.function import AppliedUndef
     from sympy.printing.mathml import MathMLPresentationPrinter
 
+    class Printer(MathMLPresentationPrinter):
+        def mathml_tag(self, e):
+            # SymPy's own would write E_g(t) with a small e.
+            return e.func.__name__ if isinstance(e, AppliedUndef) else super().mathml_tag(e)
+
     def markup(expression) -> str:
-        text = MathMLPresentationPrinter({"mul_symbol": "", "fold_short_frac": False})._print(expression).toxml()
+        text = Printer({"mul_symbol": "", "fold_short_frac": False})._print(expression).toxml()
         # The printer's empty operator between factors would be drawn as a wide gap, its e as a double-struck one.
         text = re.sub(r"<mo>(&amp;InvisibleTimes;|&InvisibleTimes;)?</mo>|<mo/>", "<mo>\u2062</mo>", text)
+        text = re.sub(r"<mi>(\w+)_(\w+)</mi>", r"<msub><mi>\1</mi><mi>\2</mi></msub>", text)
         return text.replace("&ExponentialE;", "e").replace("<mo>-</mo>", "<mo>\u2212</mo>")
 
     def line(left, right) -> str:

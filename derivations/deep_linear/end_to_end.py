@@ -30,7 +30,7 @@ def scalar(depth):
     return Formula(
         title=f"Velocity of a scalar map of {depth} balanced layers",
         backs="theory.deep_linear.end_to_end.end_to_end_velocity",
-        symbol=sp.Symbol("dw/dt"),
+        symbol=sp.Derivative(sp.Function("w")(sp.Symbol("t")), sp.Symbol("t")),
         arguments=(w, g),
         domain={w: _SIGNED, g: _SIGNED},
         expression=velocity,
@@ -59,7 +59,7 @@ _thirds = {_root[0, 0]: sp.cbrt(_s1), _root[1, 1]: sp.cbrt(_s2)}
 diagonal = Formula(
     title="Velocity of an off-diagonal entry of a diagonal map of three balanced layers",
     backs="theory.deep_linear.end_to_end.end_to_end_velocity",
-    symbol=sp.Symbol("dW_12/dt"),
+    symbol=sp.Derivative(sp.Function("W_12")(sp.Symbol("t")), sp.Symbol("t")),
     arguments=(_s1, _s2, *_gradient),
     domain={_s1: _SCALE, _s2: _SCALE, **{g: _SIGNED for g in _gradient}},
     expression=_velocity[0, 1].subs(_thirds),
@@ -98,7 +98,7 @@ def single(depth):
     return Formula(
         title=f"Velocity of a map with one output, {depth} balanced layers",
         backs="theory.deep_linear.end_to_end.single_output_velocity",
-        symbol=sp.Symbol("dw_1/dt"),
+        symbol=sp.Derivative(sp.Function("w_1")(sp.Symbol("t")), sp.Symbol("t")),
         arguments=(_w1, _w2, _g1, _g2),
         domain={_w1: _SIGNED, _w2: Interval(1e-6, 5, log=True), _g1: _SIGNED, _g2: _SIGNED},
         expression=velocity,
@@ -131,7 +131,7 @@ def _network(numbers):
 velocity = Formula(
     title="Velocity of a first-layer weight",
     backs="theory.deep_linear.end_to_end.weight_velocity",
-    symbol=sp.Symbol("dW_1/dt"),
+    symbol=sp.Derivative(sp.Function("W_1")(sp.Symbol("t")), sp.Symbol("t")),
     arguments=_numbers,
     domain={n: _SIGNED for n in _numbers},
     expression=_lower_moves[0, 1],

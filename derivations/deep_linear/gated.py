@@ -120,7 +120,7 @@ def _arrival(f, b0, e, m):
 strengths = Formula(
     title="Strength of the shared layer of the routing network",
     backs="theory.deep_linear.gated.routing_strengths",
-    symbol=sp.Symbol("b_2(t)"),
+    symbol=sp.Function("b_2")(sp.Symbol("t")),
     arguments=(f, b0, e, M),
     domain=_ROUTE,
     expression=b0 + e,
@@ -164,7 +164,7 @@ def _norm_residual():
 two_layers = Formula(
     title="Strength of the first of two layers that learn at different rates",
     backs="theory.deep_linear.gated.pathway_strengths",
-    symbol=sp.Symbol("b_1(t)"),
+    symbol=sp.Function("b_1")(sp.Symbol("t")),
     arguments=(t, s, b1, b2, c1, c2),
     domain={
         t: Interval(0, 60),
@@ -216,7 +216,7 @@ _gradient = w2 * (s / 2 - w2 * w1 / 2 - gamma * w3 * w1) + w3 * (s / 2 - w3 * w1
 shared_edge = Formula(
     title="Velocity of an edge that two pathways share",
     backs="theory.deep_linear.gated.pathway_velocity",
-    symbol=sp.Symbol("dw_1/dt"),
+    symbol=sp.Derivative(sp.Function("w_1")(sp.Symbol("t")), sp.Symbol("t")),
     arguments=(w1, w2, w3, s, gamma),
     domain={
         w1: Interval(0.1, 1),

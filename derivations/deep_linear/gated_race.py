@@ -86,7 +86,7 @@ _equal = p / _total * _together
 equal_rates = Formula(
     title="Strength of one of two pathways that learn at the same rate",
     backs="theory.deep_linear.gated_race.race_strengths",
-    symbol=sp.Symbol("u_1(t)"),
+    symbol=sp.Function("u_1")(sp.Symbol("t")),
     arguments=(t, s, p, q, c),
     domain={t: Interval(0, 100)} | {k: v for k, v in _RACE.items() if k != d},
     expression=_equal,

@@ -36,7 +36,7 @@ _DOMAIN = {
 deep = Formula(
     title="Entries of the map of a two-layer network",
     backs="theory.deep_linear.illusory_correlations.item_property_map",
-    symbol=sp.Symbol("2 Yhat_11 + Yhat_12"),
+    symbol=2 * sp.Symbol("Yhat_11") + sp.Symbol("Yhat_12"),
     arguments=(t, a, b, u0, lam),
     domain=_DOMAIN,
     expression=2 * _same + _other,
@@ -55,7 +55,7 @@ deep = Formula(
 hidden = Formula(
     title="Similarities S = W_1^T W_1 of the hidden representations of two items",
     backs="theory.deep_linear.illusory_correlations.item_similarity",
-    symbol=sp.Symbol("2 S_11 + S_12"),
+    symbol=2 * sp.Symbol("S_11") + sp.Symbol("S_12"),
     arguments=(t, a, b, u0, lam),
     domain=_DOMAIN,
     expression=2 * _same + _other,
