@@ -154,8 +154,11 @@ def against_steps(prediction, observation, name):
 
 
 def deviations(prediction, observation):
-    """Largest deviation of a layer at each step size."""
-    return np.abs(observation["layers"] - prediction["layers"]).max(axis=(0, 2, 3, 4))
+    """Largest deviation of a layer at each step size, over the times that all step sizes share."""
+    deviation = np.abs(observation["layers"] - prediction["layers"])
+    every_nth = np.rint(observation["lr"][0] / observation["lr"]).astype(int)
+    shared = (deviation.shape[2] - 1) // every_nth[-1] + 1
+    return np.array([deviation[:, i, ::nth][:, :shared].max() for i, nth in enumerate(every_nth)])
 
 
 def zero_shot(prediction, observation):
