@@ -77,7 +77,7 @@ def simulate_networks(problem):
         top = np.repeat(problem.top, lr.shape[1])
         runs = Runs(np.full(lr.size, problem.seed), {"lr": lr.ravel(), "top": top}, lr.shape)
         # The early steps tell the growth; by the last one the networks below the edge are back at a minimum.
-        found = simulate(trained, runs, [*every(problem.steps, 1), problem.settled])
+        found = simulate(trained, runs, np.append(every(problem.steps, 1), problem.settled))
         errors.append((found.records[:, :-1] - top[:, None]).reshape(*lr.shape, -1))
         # The sharpness of that minimum, by Lanczos.
         measured = jax.jit(
