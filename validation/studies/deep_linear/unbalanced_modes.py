@@ -120,19 +120,20 @@ def deviation(prediction, observation, depth="two"):
 
 
 def half_time_gap(prediction, observation):
-    """Deviation of the half times at the smallest step, in units of the delay that the leading error makes."""
+    """Deviation of the half times at the smallest step, in units of the delay that the leading error makes.
+
+    By splines: between records a straight line errs by more than the steps do.
+    """
     t, lr = prediction["t"], observation["lr"][-1]
-    u = observation["two"][-1].prod(axis=1)
-    # A spline: between records a straight line errs by more than the steps do.
-    found = np.array([CubicSpline(t, mode).solve(prediction["half"], extrapolate=False)[0] for mode in u.T])
-    speed = np.gradient(prediction["two"].prod(axis=1), t, axis=0)
+    networks, theory = observation["two"][-1].prod(axis=1), prediction["two"].prod(axis=1)
     behind = -strength_error(prediction["two"], prediction["two_error"])
-    behind, speed = (
-        np.array([np.interp(when, t, mode) for when, mode in zip(found, modes.T, strict=True)])
-        for modes in (behind, speed)
-    )
-    delay = behind / speed
-    return gap(prediction["half_time"] + lr * delay, found, lr * np.abs(delay).max())
+    found, delay = [], []
+    for u, expected, late in zip(networks.T, theory.T, behind.T, strict=True):
+        half = CubicSpline(t, u).solve(prediction["half"], extrapolate=False)[0]
+        found.append(half)
+        delay.append(CubicSpline(t, late)(half) / CubicSpline(t, expected)(half, 1))
+    delay = np.array(delay)
+    return gap(prediction["half_time"] + lr * delay, np.array(found), lr * np.abs(delay).max())
 
 
 def draw(figure, problem, prediction, observation):
@@ -208,7 +209,7 @@ STUDY = Study(
             three=((0.1, 0.05, -0.3), (0.1, 0.4, 0.31), (0.1, 0.9, 0.4)),
             width=128,
             lr=(0.004, 0.002, 0.001),
-            t=tuple(np.arange(301) * 0.1),
+            t=tuple(np.arange(1501) * 0.02),
         ),
     },
     predict=predict,
