@@ -264,21 +264,6 @@ mode_stopping = Formula(
 )
 
 stopping = Formula(
-    title="Best stopping time of one mode",
-    backs="theory.deep_linear.generalization.mode_stopping_time",
-    symbol=sp.Symbol("t"),
-    arguments=(lam, *_DATA),
-    domain={lam: Interval(1e-9, 50, log=True), **_RANGES},
-    expression=_alone,
-    call=_last,
-    proofs={
-        "the mode's error is stationary": _stationary.subs(t, _alone),
-        "the integrand is half the slope of the mode's error": sp.diff(_error, t) / 2 - _stationary,
-    },
-    source=_SOURCE,
-)
-
-stopping = Formula(
     title="Optimal stopping time",
     backs="theory.deep_linear.generalization.optimal_stopping_time",
     symbol=t,
