@@ -11,6 +11,7 @@ import numpy as np
 from sims.engine import grid, simulate
 from sims.networks.deep_linear import DeepLinear, correlation_loss
 from sims.training import gradient_descent
+from theory.deep_linear.end_to_end import weight_velocity
 from theory.deep_linear.matrix import exact_solution
 from theory.flow import descent_error
 from validation import style
@@ -87,9 +88,7 @@ def step_error(t, syx, start):
     """Leading error of gradient descent on what the data see, and on the relative scale, per unit of lr."""
 
     def field(weights):
-        w1, w2 = weights
-        error = syx - w2 @ w1
-        return w2.T @ error, error @ w1.T
+        return weight_velocity(weights, jnp.eye(syx.shape[1]), syx)
 
     weights, errors = descent_error(field, t, start, rtol=1e-8, atol=1e-11)
     return jax.jvp(jax.vmap(seen), (weights,), (errors,))[1]

@@ -13,6 +13,7 @@ from sims.engine import grid, simulate
 from sims.networks.deep_linear import DeepLinear, correlation_loss
 from sims.probes.ntk import empirical_ntk, kernel_distance
 from sims.training import training
+from theory.deep_linear.end_to_end import weight_velocity
 from theory.deep_linear.matrix import Solution, delayed_rich_map, exact_solution, excess_loss, lazy_map
 from theory.deep_linear.tangent_kernel import kernel_movement
 from theory.flow import descent_error
@@ -121,9 +122,7 @@ def weight_error(t, syx, weights):
     """All weights along the flow, and the leading error that steps of unit size make on them."""
 
     def field(weights):
-        w1, w2 = weights
-        error = syx - w2 @ w1
-        return w2.T @ error, error @ w1.T
+        return weight_velocity(weights, jnp.eye(syx.shape[1]), syx)
 
     return descent_error(field, t, weights, rtol=1e-7, atol=1e-10)
 
