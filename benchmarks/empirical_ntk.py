@@ -1,0 +1,136 @@
+"""What the empirical NTK costs: our strategies against each other and against the recipe of PyTorch's tutorial.
+
+    python -m benchmarks.empirical_ntk
+
+All figures are ratios of CPU time from one run on one machine, in float32; PyTorch takes part if it is installed.
+"""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.timing import least_seconds
+from sims.networks.mlp import MLP, mlp
+from sims.networks.transformer import Transformer, transformer
+from sims.probes.ntk import empirical_ntk, one_row
+
+console = Console(width=110)
+STRATEGIES = ("auto", "structured", "jacobian")
+
+
+def last_token(network: Transformer, tokens):
+    """The logits at a sequence's end."""
+    return one_row(network, tokens)[-1]
+
+
+def problems() -> dict:
+    """Name -> network, samples, how the network is applied to one of them."""
+    x, tokens = jax.random.normal(jax.random.key(1), (64, 32)), jax.random.randint(jax.random.key(2), (32, 8), 0, 10)
+    return {
+        "MLP 32-256-256-10, 64 samples": (mlp(jax.random.key(0), (32, 256, 256, 10), 2.0, 0.1), x, one_row),
+        "tied transformer, 2 layers, 2 heads, width 32, 8 tokens, 32 samples": (
+            transformer(jax.random.key(0), 10, 8, hidden=64),
+            tokens,
+            last_token,
+        ),
+    }
+
+
+def in_torch(network: MLP | Transformer, x):
+    """The tutorial's recipe on the same network: vmapped jacrev, one einsum for each parameter; None without torch."""
+    try:
+        import torch
+        from torch.func import functional_call, jacrev, vmap
+    except ImportError:
+        return None
+    module = _torch_mlp(torch, network) if isinstance(network, MLP) else _torch_transformer(torch, network)
+    parameters = {name: value.detach() for name, value in module.named_parameters()}
+    samples = torch.from_numpy(np.array(x))
+
+    def alone(parameters, sample):
+        return functional_call(module, parameters, (sample[None],))[0]
+
+    def kernel():
+        jacobians = vmap(jacrev(alone), (None, 0))(parameters, samples)
+        rows = [j.flatten(2) for j in jacobians.values()]
+        return sum(torch.einsum("Naf,Mbf->NMab", j, j) for j in rows)
+
+    return kernel
+
+
+def _torch_mlp(torch, network: MLP):
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weights = torch.nn.ParameterList([torch.from_numpy(np.array(w)) for w in network.weights])
+            self.biases = torch.nn.ParameterList([torch.from_numpy(np.array(b)) for b in network.biases])
+
+        def forward(self, h):
+            for i, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
+                h = torch.relu(h) if i else h
+                h = network.weight_multipliers[i] * (h @ w.T) + network.bias_multipliers[i] * b
+            return h
+
+    return Net()
+
+
+def _torch_transformer(torch, network: Transformer):
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            names, leaves = zip(*jax.tree.leaves_with_path(network), strict=True)
+            self.leaves = torch.nn.ParameterList([torch.from_numpy(np.array(leaf)) for leaf in leaves])
+            self.names = [jax.tree_util.keystr(name) for name in names]
+
+        def forward(self, tokens):
+            now = dict(zip(self.names, self.leaves, strict=True))
+            length, width = tokens.shape[-1], network.embedding.shape[1]
+
+            def norm(h):
+                return torch.nn.functional.layer_norm(h, (width,), eps=1e-6)
+
+            h = now[".embedding"][tokens] + now[".positions"][:length]
+            past = torch.ones(length, length).tril().bool()
+            for i in range(len(network.blocks)):
+                own = {name.rsplit(".")[-1]: w for name, w in now.items() if name.startswith(f".blocks[{i}]")}
+                normed = norm(h)
+                query, key, value = (
+                    torch.einsum("ptd,hde->phte", normed, own[name]) for name in ("query", "key", "value")
+                )
+                scores = torch.einsum("phte,phse->phts", query, key) / query.shape[-1] ** 0.5
+                pattern = torch.softmax(scores.masked_fill(~past, -torch.inf), -1)
+                h = h + torch.einsum("phts,phse,hed->ptd", pattern, value, own["out"])
+                h = h + torch.nn.functional.gelu(norm(h) @ own["up"], approximate="tanh") @ own["down"]
+            return (norm(h) @ now[".embedding"].T)[:, -1]
+
+    return Net()
+
+
+def main() -> None:
+    table = Table(title="Cost of the whole kernel, in units of the fastest", title_justify="left", box=None)
+    names = [*STRATEGIES, "PyTorch tutorial"]
+    for i, column in enumerate(("network", *names, "largest relative difference")):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    for name, (network, x, apply) in problems().items():
+        calls = {s: lambda s=s: empirical_ntk(network, x, apply=apply, strategy=s) for s in STRATEGIES}
+        found = {s: np.asarray(call()) for s, call in calls.items()}
+        recipe = in_torch(network, x)
+        if recipe is not None:
+            calls["PyTorch tutorial"] = recipe
+            found["PyTorch tutorial"] = recipe().detach().numpy().transpose(0, 2, 1, 3)
+        reference = found["jacobian"]
+        error = max(np.abs(kernel - reference).max() / np.abs(reference).max() for kernel in found.values())
+        seconds = least_seconds(calls)
+        least = min(seconds.values())
+        ratios = [f"{seconds[n] / least:.1f}" if n in seconds else "-" for n in names]
+        table.add_row(name, *ratios, f"{error:.0e}")
+    console.print(table)
+    if in_torch(*next(iter(problems().values()))[:2]) is None:
+        console.print("PyTorch is not installed: its column is empty.")
+
+
+if __name__ == "__main__":
+    main()
