@@ -7,6 +7,8 @@ All figures are ratios of CPU time from one run on one machine, in float32; PyTo
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import numpy as np
 from rich.console import Console
@@ -46,6 +48,8 @@ def in_torch(network: MLP | Transformer, x):
         from torch.func import functional_call, jacrev, vmap
     except ImportError:
         return None
+    # Threads that wait would count as CPU time.
+    torch.set_num_threads(1)
     module = _torch_mlp(torch, network) if isinstance(network, MLP) else _torch_transformer(torch, network)
     parameters = {name: value.detach() for name, value in module.named_parameters()}
     samples = torch.from_numpy(np.array(x))
@@ -115,7 +119,7 @@ def main() -> None:
     for i, column in enumerate(("network", *names, "largest relative difference")):
         table.add_column(column, justify="left" if i == 0 else "right")
     for name, (network, x, apply) in problems().items():
-        calls = {s: lambda s=s: empirical_ntk(network, x, apply=apply, strategy=s) for s in STRATEGIES}
+        calls = {s: partial(empirical_ntk, network, x, apply=apply, strategy=s) for s in STRATEGIES}
         found = {s: np.asarray(call()) for s, call in calls.items()}
         recipe = in_torch(network, x)
         if recipe is not None:

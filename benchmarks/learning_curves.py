@@ -1,0 +1,84 @@
+"""What the effective ridge of kernel regression costs: all sample sizes at once, against root searches one by one.
+
+    python -m benchmarks.learning_curves
+
+All figures are ratios from one run on one machine; microseconds mean nothing elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("JAX_ENABLE_X64", "1")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from scipy.optimize import brentq
+
+from benchmarks.timing import least_seconds
+from theory.kernels.learning_curves import effective_ridge
+
+console = Console(width=110)
+MODES, COUNTS = 10_000, 89
+
+
+def spectra() -> dict[str, np.ndarray]:
+    i = np.arange(1.0, MODES + 1)
+    return {"i^-1.5": i**-1.5, "i^-3": i**-3, "e^(-i/100)": np.exp(-i / 100), "flat": np.ones(MODES)}
+
+
+def by_brentq(counts, lam, ridge) -> np.ndarray:
+    """SciPy's root search in log kappa with NumPy sums, one number of samples after the other."""
+
+    def excess(x, n):
+        kappa = np.exp(x)
+        return np.sum(lam / (lam + kappa)) + ridge / kappa - n
+
+    return np.exp([brentq(excess, -200, 50, args=(n,), xtol=1e-12) for n in counts])
+
+
+def by_brentq_on_jax(counts, lam, ridge) -> np.ndarray:
+    """The same search, calling uncompiled jax.numpy for each value."""
+    lam = jnp.asarray(lam)
+
+    def excess(x, n):
+        kappa = jnp.exp(x)
+        return float(jnp.sum(lam / (lam + kappa)) + ridge / kappa - n)
+
+    return np.exp([brentq(excess, -200, 50, args=(n,), xtol=1e-12) for n in counts])
+
+
+def main() -> None:
+    console.print(f"JAX {jax.__version__} on {jax.devices()[0].device_kind}, {os.cpu_count()} cores, float64\n")
+    title = f"Effective ridge, {MODES} modes, {COUNTS} numbers of samples: CPU time over that of all at once"
+    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(("spectrum", "ridge", "µs per kappa", "brentq", "brentq on jax", "largest difference")):
+        drawn.add_column(column, justify="left" if i == 0 else "right")
+    counts = np.geomspace(1, 0.9 * MODES, COUNTS)
+    solve = jax.jit(effective_ridge)
+    for name, lam in spectra().items():
+        for ridge in (0.0, 1e-3):
+            calls = {
+                "ours": lambda lam=lam, ridge=ridge: solve(counts, lam, ridge),
+                "brentq": lambda lam=lam, ridge=ridge: by_brentq(counts, lam, ridge),
+                "jax": lambda lam=lam, ridge=ridge: by_brentq_on_jax(counts, lam, ridge),
+            }
+            seconds = least_seconds(calls, rounds=2)
+            error = np.abs(np.asarray(calls["ours"]()) / calls["brentq"]() - 1).max()
+            each = seconds["ours"]
+            drawn.add_row(
+                name,
+                f"{ridge:g}",
+                f"{each / COUNTS * 1e6:.0f}",
+                f"{seconds['brentq'] / each:.1f}",
+                f"{seconds['jax'] / each:.0f}",
+                f"{error:.0e}",
+            )
+    console.print(drawn)
+
+
+if __name__ == "__main__":
+    main()
