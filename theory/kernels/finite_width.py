@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from theory.checks import non_negative, positive, whole
+from theory.checks import non_negative, positive, real, whole
 from theory.kernels.activations import Activation, activation, dual, dual_derivative
 from theory.kernels.quadrature import quadrature
 
@@ -33,9 +33,9 @@ class KernelVariances(NamedTuple):
 
 
 def kernel_variances(
-    q1: Real[ArrayLike, "*n"],
-    q2: Real[ArrayLike, "*n"],
-    c: Real[ArrayLike, "*n"],
+    q1: Real[ArrayLike, "..."],
+    q2: Real[ArrayLike, "..."],
+    c: Real[ArrayLike, "..."],
     *,
     width: int,
     phi: str | Activation = "relu",
@@ -63,9 +63,9 @@ def kernel_variances(
     """
     phi, s = activation(phi), positive("weight_variance", weight_variance)
     n = whole("width", width)
+    q1, q2, c = jnp.broadcast_arrays(*(real(name, q) for name, q in (("q1", q1), ("q2", q2), ("c", c))))
     slope, t = dual_derivative(phi, q1, q2, c), dual(phi, q1, q2, c)
     squares, mixed, slopes = (dual(product, q1, q2, c) for product in _products(phi))
-    c = jnp.asarray(c, t.dtype)
     own = squares + 2 * c * mixed + 3 * c**2 * slopes - (t + c * slope) ** 2
     return KernelVariances(*(s**2 / n * v for v in (squares - t**2, own, c**2 * slopes)))
 

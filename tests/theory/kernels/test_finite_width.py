@@ -108,6 +108,13 @@ def test_standard_networks_step_like_ntk_networks(widths):
         np.testing.assert_allclose(one[i][1], b - 0.1 * rates.biases[i] * db, rtol=1e-12, atol=1e-14)
 
 
+def test_arguments_broadcast():
+    q, c = np.array([0.5, 1.0, 2.0]), 0.3
+    table = kernel_variances(q[:, None], q, c, width=5)
+    assert all(part.shape == (3, 3) for part in table)
+    np.testing.assert_allclose(np.array(table)[:, 0, 2], kernel_variances(0.5, 2.0, c, width=5), rtol=1e-12)
+
+
 def test_derivatives_obey_the_scaling_law():
     q, s = (1.0, 2.0, 0.3), 1.3
     value, slope = jax.jvp(lambda *q: kernel_variances(*q, width=5, weight_variance=s), q, q)

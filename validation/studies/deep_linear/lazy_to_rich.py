@@ -148,6 +148,11 @@ def simulate_networks(problem):
     return {"step": np.asarray(problem.step)} | {shape: trained(problem, shape) for shape in SHAPES}
 
 
+def on_column(network, x):
+    """A deep linear network takes columns, of which one is a sample."""
+    return network(x)
+
+
 def trained(problem, shape):
     """For each relative scale: maps (steps, times, n_out, n_in) and movements of the empirical kernel."""
     task = problem.tasks[shape]
@@ -159,7 +164,7 @@ def trained(problem, shape):
         return DeepLinear((w1[hyper["start"]], w2[hyper["start"]]))
 
     def record(now, hyper):
-        before, after = (empirical_ntk(weights, x) for weights in (network(hyper), now))
+        before, after = (empirical_ntk(weights, x.T, apply=on_column) for weights in (network(hyper), now))
         return {"map": now.product(), "movement": kernel_distance(before, after)}
 
     descent = training(
