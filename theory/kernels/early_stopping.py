@@ -85,7 +85,7 @@ def error_form(
     if nngp is not None:
         signal = Blocks(*(t + outputs * k for t, k in zip(signal, checked_blocks("nngp", nngp, like=ntk), strict=True)))
     lam, v = spectrum("ntk", ntk.train)
-    tests = ntk.cross.shape[0]
+    tests = len(ntk.cross)
     reach = ntk.cross @ v
     heard = v.T @ signal.train @ v + non_negative("noise", noise) * jnp.eye(len(lam), dtype=lam.dtype)
     linear = jnp.sum(reach * (signal.cross @ v), axis=0) / tests

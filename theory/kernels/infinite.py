@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +65,7 @@ def kernels(
     residual: Real[ArrayLike, ""] | None = None,
     layer_norm: bool = False,
     block: int = 256,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> Kernels:
     """NNGP and neural tangent kernel between inputs.
 
