@@ -150,7 +150,7 @@ def simulate_networks(problem):
 
 def on_column(network, x):
     """A deep linear network takes columns, of which one is a sample."""
-    return network(x)
+    return network(x[:, None])[:, 0]
 
 
 def trained(problem, shape):
