@@ -42,7 +42,7 @@ class Centred(eqx.Module):
     start: Scaled
 
     @property
-    def weights(self) -> tuple[Float[Array, "_ _"], ...]:
+    def weights(self) -> tuple:
         """The trained weights."""
         return self.network.weights
 

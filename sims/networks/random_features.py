@@ -5,7 +5,7 @@ from __future__ import annotations
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 
 class RandomFeatures(eqx.Module):
@@ -21,7 +21,7 @@ class RandomFeatures(eqx.Module):
         return self.features(x) @ self.readout
 
 
-def fitted(key, features: int, x: Float[Array, "P d"], y: Float[Array, " P"], ridge: float) -> RandomFeatures:
+def fitted(key, features: int, x: Float[Array, "P d"], y: Float[Array, " P"], ridge: Float[ArrayLike, ""]) -> RandomFeatures:
     """A network whose readout minimises sum |y - f|^2 + ridge |readout|^2; without a ridge, the shortest that fits."""
     weights = jax.random.normal(key, (x.shape[1], features))
     network = RandomFeatures(weights, jnp.zeros(features))

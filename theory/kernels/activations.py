@@ -35,8 +35,8 @@ class Activation(NamedTuple):
 
 
 def dual(
-    phi: str | tuple | Activation, q1: Real[ArrayLike, "*n"], q2: Real[ArrayLike, "*n"], c: Real[ArrayLike, "*n"]
-) -> Float[Array, "*n"]:
+    phi: str | tuple | Activation, q1: Real[ArrayLike, "..."], q2: Real[ArrayLike, "..."], c: Real[ArrayLike, "..."]
+) -> Float[Array, "..."]:
     """The dual activation.
 
     T(q1, q2, c) = E[phi(u) phi(v)],   (u, v) ~ N(0, [[q1, c], [c, q2]])
@@ -54,8 +54,8 @@ def dual(
 
 
 def dual_derivative(
-    phi: str | tuple | Activation, q1: Real[ArrayLike, "*n"], q2: Real[ArrayLike, "*n"], c: Real[ArrayLike, "*n"]
-) -> Float[Array, "*n"]:
+    phi: str | tuple | Activation, q1: Real[ArrayLike, "..."], q2: Real[ArrayLike, "..."], c: Real[ArrayLike, "..."]
+) -> Float[Array, "..."]:
     """The dual of the derivative, which is the derivative of the dual with respect to the covariance (Price 1958).
 
     T'(q1, q2, c) = E[phi'(u) phi'(v)] = dT/dc

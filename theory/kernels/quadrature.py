@@ -60,10 +60,10 @@ def quadrature(
 
 def quadrature_dual(
     function: Callable[[Array], Array],
-    q1: Real[ArrayLike, "*n"],
-    q2: Real[ArrayLike, "*n"],
-    c: Real[ArrayLike, "*n"],
-) -> Float[Array, "*n"]:
+    q1: Real[ArrayLike, "..."],
+    q2: Real[ArrayLike, "..."],
+    c: Real[ArrayLike, "..."],
+) -> Float[Array, "..."]:
     """The dual of any function at given variances and covariance.
 
     T(q1, q2, c) = E[phi(u) phi(v)],   (u, v) ~ N(0, [[q1, c], [c, q2]])
@@ -79,8 +79,8 @@ def quadrature_dual(
 
 
 def quadrature_error(
-    phi: Activation, q1: Real[ArrayLike, "*n"], q2: Real[ArrayLike, "*n"], c: Real[ArrayLike, "*n"], **nodes: int
-) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
+    phi: Activation, q1: Real[ArrayLike, "..."], q2: Real[ArrayLike, "..."], c: Real[ArrayLike, "..."], **nodes: int
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """How exact a quadrature is: its distance from one with half again as many nodes.
 
     Arguments:
