@@ -72,12 +72,17 @@ def one_inverse_cosine(k):
 
 
 class Peer:
-    """neural-tangents in a process of its own, asked in turn."""
+    """neural-tangents in a process of its own, asked in turn; its kernels have JAX's precision, not the inputs'."""
 
-    def __init__(self, python: str):
+    def __init__(self, python: str, dtype: str):
         script = Path(__file__).with_name("neural_tangents_peer.py")
         self.process = subprocess.Popen(
-            [python, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            [python, str(script)],
+            env=os.environ | {"JAX_ENABLE_X64": str(int(dtype == "float64"))},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         )
         self.versions = self.answer()
 
@@ -133,7 +138,7 @@ def main() -> None:
     parser.add_argument("--peer", help="interpreter of an environment with neural-tangents")
     parser.add_argument("--save", type=Path, help="write the figures to this file as JSON")
     options = parser.parse_args()
-    peer = Peer(options.peer) if options.peer else None
+    peers = {dtype: Peer(options.peer, dtype) for dtype in ("float32", "float64")} if options.peer else {}
     drawn = Table(title="Both kernels of N points, in ours: CPU time of the others", title_justify="left", box=None)
     for name in (
         "activation",
@@ -149,8 +154,9 @@ def main() -> None:
         drawn.add_column(name, justify="right")
     rows = []
     for case in CASES:
-        least = measure(case, peer)
         activation, depth, points, dtype = case
+        peer = peers.get(dtype)
+        least = measure(case, peer)
         ours = least["ours"]
         row = dict(
             activation=activation,
@@ -169,7 +175,7 @@ def main() -> None:
     console.print(drawn)
     if options.save:
         about = dict(machine=platform.processor() or platform.machine(), cpus=os.cpu_count(), jax=jax.__version__)
-        about |= {"peer": peer.versions if peer else None}
+        about |= {"peer": peers["float32"].versions if peers else None}
         options.save.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
 
 

@@ -14,7 +14,6 @@ import neural_tangents as nt
 import numpy as np
 from neural_tangents import stax
 
-jax.config.update("jax_enable_x64", True)
 NONLINEARITY = {"relu": stax.Relu, "erf": stax.Erf}
 prepared = {}
 

@@ -64,7 +64,7 @@ def kernels(
     width: int = 1,
     residual: Real[ArrayLike, ""] | None = None,
     layer_norm: bool = False,
-    block: int = 256,
+    block: int = 128,
     devices: Sequence[Any] | None = None,
 ) -> Kernels:
     """NNGP and neural tangent kernel between inputs.
