@@ -21,7 +21,9 @@ class RandomFeatures(eqx.Module):
         return self.features(x) @ self.readout
 
 
-def fitted(key, features: int, x: Float[Array, "P d"], y: Float[Array, " P"], ridge: Float[ArrayLike, ""]) -> RandomFeatures:
+def fitted(
+    key, features: int, x: Float[Array, "P d"], y: Float[Array, " P"], ridge: Float[ArrayLike, ""]
+) -> RandomFeatures:
     """A network whose readout minimises sum |y - f|^2 + ridge |readout|^2; without a ridge, the shortest that fits."""
     weights = jax.random.normal(key, (x.shape[1], features))
     network = RandomFeatures(weights, jnp.zeros(features))
