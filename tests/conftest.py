@@ -1,6 +1,8 @@
 """Set up once for every test: float64, shapes checked at run time, Hypothesis profiles."""
 
+import gc
 import os
+from pathlib import Path
 
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -30,3 +32,15 @@ _COMMON = dict(
 settings.register_profile("ci", derandomize=True, database=None, max_examples=15, **_COMMON)
 settings.register_profile("search", max_examples=2000, **_COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+# Linux gives a process 65530 memory maps, and every compiled program holds some: XLA crashes where there are no more.
+_MAPS = Path("/proc/self/maps")
+_MOST_MAPS = 20_000
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Between files, forget what was compiled before the maps run out."""
+    leaves = nextitem is None or nextitem.path != item.path
+    if leaves and _MAPS.exists() and _MAPS.read_text().count("\n") > _MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
