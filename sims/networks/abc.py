@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from sims.networks.centred import Centred
+
 
 class Scaled(eqx.Module):
     """W^l = multipliers[l] weights[l], without biases: h^1 = W^1 x, h^{l+1} = W^{l+1} phi(h^l), f = W^{L+1} phi(h^L).
@@ -35,28 +37,6 @@ class Scaled(eqx.Module):
         return self.layers(x)[-1]
 
 
-class Centred(eqx.Module):
-    """The change of a network's output since its start, f - f(0): what a centred network is trained on."""
-
-    network: Scaled
-    start: Scaled
-
-    @property
-    def weights(self) -> tuple:
-        """The trained weights."""
-        return self.network.weights
-
-    def __call__(self, x: Float[Array, "samples n_in"]) -> Float[Array, "samples n_out"]:
-        """f - f(0) for inputs in rows; the start passes no gradient."""
-        return self.network(x) - jax.lax.stop_gradient(self.start(x))
-
-
-def centred(network: Scaled) -> Centred:
-    """A network whose output is centred at where it starts."""
-    # Copies: a start that shared its arrays with the network could not be told from it when updated in place.
-    return Centred(network, jax.tree.map(lambda w: w + 0.0, network))
-
-
 def scaled(key, widths: Sequence[int], multipliers, deviations, activation=jnp.tanh) -> Scaled:
     """Gaussian weights of standard deviation `deviations[l]`; `widths` run from input to output."""
     keys = jax.random.split(key, len(widths) - 1)
@@ -80,10 +60,13 @@ def layerwise(rates, direction: optax.GradientTransformation | None = None) -> o
     `optax.scale_by_adam()` for Adam, `sign_of_gradient()` for its first step without rounding.
     """
 
+    def weights(tree):
+        return tree.network.weights if isinstance(tree, Centred) else tree.weights
+
     def update(updates, state, parameters=None):
         del parameters
-        steps = tuple(-rate * w for rate, w in zip(rates, updates.weights, strict=True))
-        return eqx.tree_at(lambda u: u.weights, updates, steps), state
+        steps = tuple(-rate * w for rate, w in zip(rates, weights(updates), strict=True))
+        return eqx.tree_at(weights, updates, steps), state
 
     scale = optax.GradientTransformation(lambda _: optax.EmptyState(), update)
     return scale if direction is None else optax.chain(direction, scale)

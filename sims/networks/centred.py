@@ -6,6 +6,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
@@ -18,6 +19,11 @@ class Centred(eqx.Module):
     def __call__(self, x: Float[Array, "*P d"]) -> Float[Array, "*P C"]:
         """Outputs on inputs as the network takes them."""
         return self.network(x) - jax.lax.stop_gradient(self.start)(x)
+
+    def moved(self) -> Float[Array, ""]:
+        """|theta - theta_0|^2."""
+        changes = jax.tree.map(lambda a, b: jnp.sum((a - jax.lax.stop_gradient(b)) ** 2), self.network, self.start)
+        return sum(jax.tree.leaves(changes))
 
 
 def centred(network: Any) -> Centred:

@@ -1,31 +1,9 @@
-"""Kernel machines, solved as they stand, and networks trained near their start, which become them. Samples are rows."""
+"""Kernel machines, solved as they stand. Samples are rows."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
-
-
-class Tethered(eqx.Module):
-    """f(x; theta) - f(x; theta_0), of any network: wide ones on a tether |theta - theta_0|^2 are kernel machines.
-
-    `start`, a copy of the network at theta_0, passes no gradient and stays.
-    """
-
-    network: Any
-    start: Any
-
-    def __call__(self, x: Float[Array, "P d"]) -> Float[Array, "P C"]:
-        return self.network(x) - jax.lax.stop_gradient(self.start)(x)
-
-    def moved(self) -> Float[Array, ""]:
-        """|theta - theta_0|^2."""
-        changes = jax.tree.map(lambda a, b: jnp.sum((a - jax.lax.stop_gradient(b)) ** 2), self.network, self.start)
-        return sum(jax.tree.leaves(changes))
 
 
 def relu_tangent_kernel(
@@ -45,21 +23,6 @@ def relu_tangent_kernel(
         tangent = covariance + tangent * weight_variance * (jnp.pi - angle) / (2 * jnp.pi)
         own, others = weight_variance * own / 2 + bias_variance, weight_variance * others / 2 + bias_variance
     return tangent
-
-
-def laplace_kernel(x: Float[Array, "P d"], other: Float[Array, "R d"], length: float) -> Float[Array, "P R"]:
-    """exp(-|x - x'| / length)."""
-    return jnp.exp(-jnp.sqrt(squared_distances(x, other)) / length)
-
-
-def gaussian_kernel(x: Float[Array, "P d"], other: Float[Array, "R d"], length: float) -> Float[Array, "P R"]:
-    """exp(-|x - x'|^2 / (2 length^2))."""
-    return jnp.exp(-squared_distances(x, other) / (2 * length**2))
-
-
-def squared_distances(x: Float[Array, "P d"], other: Float[Array, "R d"]) -> Float[Array, "P R"]:
-    """|x - x'|^2 of all pairs of rows."""
-    return jnp.maximum(jnp.sum(x**2, axis=1)[:, None] + jnp.sum(other**2, axis=1) - 2 * x @ other.T, 0.0)
 
 
 def dual_weights(kernel: Float[Array, "P P"], y: Float[Array, "P *C"], ridge) -> Float[Array, "P *C"]:

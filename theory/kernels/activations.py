@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
 from theory.checks import non_negative, real, require
-from theory.kernels.pairs import THIRD, Pair, arc, arctangent, fitted, from_moments, pair, root
+from theory.kernels.pairs import THIRD, Pair, arc, arctangent, fitted, pair, root
 
 
 class Activation(NamedTuple):
@@ -149,7 +149,7 @@ def rectified_power() -> Activation:
     def moments(p):
         side = arc(p.h, p.g, lens=False)
         m = jnp.where(side.near, p.h, p.g)
-        tail = m**2 * root(m) * fitted(m, THIRD)
+        tail = m**2 * root(m) * fitted(m, THIRD())
         # Near, 1 - rho' = (tail + 2 pi sin^2) / 3 pi; far, rho' is the tail itself.
         close = tail / (6 * jnp.pi) + 4 / 3 * p.h * p.g
         rho = jnp.where(side.near, 1 - 2 * close, tail / (3 * jnp.pi))
@@ -194,7 +194,7 @@ def erf() -> Activation:
     def moments(p):
         square = (1 + 2 * p.q1) * (1 + 2 * p.q2)
         below = 1 + 2 * p.q1 + 2 * p.q2 + 4 * p.determinant
-        return from_moments(
+        return pair(
             *(covariance(q, (1 + 2 * q) ** 2, 1 + 4 * q) for q in (p.q1, p.q2)), covariance(p.covariance, square, below)
         )
 
@@ -209,9 +209,7 @@ def normal_cdf() -> Activation:
     """phi(x) = Phi(x), the cumulative distribution of a standard normal."""
 
     def moments(p):
-        return from_moments(
-            *(_above(q, q, q, 0 * q) for q in (p.q1, p.q2)), _above(p.covariance, p.q1, p.q2, p.determinant)
-        )
+        return pair(*(_above(q, q, q, 0 * q) for q in (p.q1, p.q2)), _above(p.covariance, p.q1, p.q2, p.determinant))
 
     def derivative(p):
         return 1 / (2 * jnp.pi * root(1 + p.q1 + p.q2 + p.determinant))
@@ -234,7 +232,7 @@ def gelu() -> Activation:
         return c * _above(c, q1, q2, determinant) + rest / (2 * jnp.pi)
 
     def moments(p):
-        return from_moments(
+        return pair(
             *(covariance(q, q, q, 0 * q) for q in (p.q1, p.q2)), covariance(p.covariance, p.q1, p.q2, p.determinant)
         )
 
@@ -263,7 +261,7 @@ def sine(scale: float = 1.0, phase: float = 0.0) -> Activation:
     def moments(p):
         gap, plus = waves(p)
         own = [(-jnp.expm1(-2 * a2 * q) + 2 * odd * jnp.exp(-2 * a2 * q)) / 2 for q in (p.q1, p.q2)]
-        return from_moments(*own, gap / 2 + odd * plus)
+        return pair(*own, gap / 2 + odd * plus)
 
     def derivative(p):
         gap, plus = waves(p)
@@ -300,7 +298,7 @@ def gaussian() -> Activation:
         return 1 + 2 * p.q1 + 2 * p.q2 + 4 * p.determinant
 
     def moments(p):
-        return from_moments(*(1 / root(1 + 4 * q) for q in (p.q1, p.q2)), 1 / root(below(p)))
+        return pair(*(1 / root(1 + 4 * q) for q in (p.q1, p.q2)), 1 / root(below(p)))
 
     return Activation("gaussian", lambda x: jnp.exp(-x * x), moments, lambda p: 4 * p.covariance / below(p) ** 1.5)
 
@@ -315,7 +313,7 @@ def polynomial(*coefficients: float) -> Activation:
 
     def moments(p):
         own = [_polynomial(a, q, q, q) for q in (p.q1, p.q2)]
-        return from_moments(*own, _polynomial(a, p.q1, p.q2, p.covariance))
+        return pair(*own, _polynomial(a, p.q1, p.q2, p.covariance))
 
     return Activation(
         f"polynomial{a}",

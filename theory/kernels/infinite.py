@@ -18,7 +18,8 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, ArrayLike, Float, Real
 
 from theory.checks import matrix, non_negative, real, whole, within
-from theory.kernels.activations import Activation, activation
+from theory.kernels import activations
+from theory.kernels.activations import Activation
 from theory.kernels.pairs import Inputs, Pair, add, pairs_of_inputs, polar, scaled
 
 UNROLLED = 32
@@ -166,7 +167,7 @@ def _network(
     strength = real("residual", 0.0 if residual is None else residual)
     net = Architecture(
         whole("depth", depth, at_least=0),
-        _activation(activation),
+        activations.activation(activation),
         parametrisation,
         whole("width", width),
         biased,
@@ -174,9 +175,6 @@ def _network(
         bool(layer_norm),
     )
     return net, Variances(weight, bias, strength)
-
-
-_activation = activation
 
 
 @partial(jax.jit, static_argnames="net")
@@ -250,17 +248,12 @@ def _block(x, other, variances, net: Architecture, same=False) -> Kernels:
 def _matrix(x, other, variances, net: Architecture, block: int) -> Kernels:
     """All pairs, a block at a time; of one set with itself (`other` None) the upper half, and its mirror image."""
     same = other is None
-    other = x if same else other
-    grid = _blocks(x.shape[0], block, 1 + same), _blocks(other.shape[0], block, 1 + same)
-    places = jnp.asarray([(i, j) for i in range(grid[0][0]) for j in range(i if same else 0, grid[1][0])])
-    padded = [_padded(z, n * size) for z, (n, size) in zip((x, other), grid, strict=True)]
-    (_, rows), (_, columns) = grid
+    rows, columns, places, first, second = _grid(x, other, block)
+    places = jnp.asarray(places)
 
     def fill(k, found):
         i, j = places[k]
-        first, second = _slice(padded[0], i, rows), _slice(padded[1], j, columns)
-
-        parts = _block(first, second, variances, net, same & (i == j))
+        parts = _block(_slice(first, i, rows), _slice(second, j, columns), variances, net, same & (i == j))
         return jax.tree.map(
             lambda k, part: jax.lax.dynamic_update_slice(k, part, (i * rows, j * columns)), found, parts
         )
@@ -276,32 +269,30 @@ def _matrix(x, other, variances, net: Architecture, block: int) -> Kernels:
 
         return jax.tree.map(copy, found)
 
-    empty = jnp.zeros((len(padded[0].x), len(padded[1].x)), x.dtype)
+    empty = jnp.zeros((len(first.x), len(second.x)), x.dtype)
     found = jax.lax.fori_loop(0, len(places), fill, Kernels(empty, empty if _trained(net) else None))
     if same:
         found = jax.lax.fori_loop(0, len(places), mirror, found)
-    return jax.tree.map(lambda k: k[: x.shape[0], : other.shape[0]], found)
+    return jax.tree.map(lambda k: k[: x.shape[0], : (x if same else other).shape[0]], found)
 
 
 def _on_devices(x, other, variances, net: Architecture, block: int, devices) -> Kernels:
     """The same blocks, dealt out to devices and put together in the host's memory."""
     same = other is None
-    other = x if same else other
-    (down, rows), (across, columns) = _blocks(x.shape[0], block), _blocks(other.shape[0], block)
-    places = [(i, j) for i in range(down) for j in range(i if same else 0, across)]
+    rows, columns, places, first, second = _grid(x, other, block)
     mesh = Mesh(np.array(devices), ("devices",))
     # Every device gets equally many; the last ones repeat the first block.
     dealt = places + places[:1] * (-len(places) % len(devices))
     program = _dealt_blocks(mesh, net, rows, columns, same)
-    padded = _padded(x, down * rows), _padded(other, across * columns)
-    found = [np.zeros((down * rows, across * columns), x.dtype) for _ in range(1 + _trained(net))]
-    for entries, parts in zip(found, jax.device_get(program(jnp.asarray(dealt), *padded, variances)), strict=False):
+    blocks = jax.device_get(program(jnp.asarray(dealt), first, second, variances))
+    found = [np.zeros((len(first.x), len(second.x)), x.dtype) for _ in range(1 + _trained(net))]
+    for entries, parts in zip(found, blocks, strict=False):
         for (i, j), part in zip(places, parts, strict=False):
             entries[i * rows : (i + 1) * rows, j * columns : (j + 1) * columns] = part
             if same:
                 mirrored = part.T if i != j else np.triu(part) + np.triu(part, 1).T
                 entries[j * rows : (j + 1) * rows, i * rows : (i + 1) * rows] = mirrored
-    kept = [jnp.asarray(entries[: len(x), : len(other)]) for entries in found]
+    kept = [jnp.asarray(entries[: len(x), : len(x if same else other)]) for entries in found]
     return Kernels(kept[0], kept[1] if _trained(net) else None)
 
 
@@ -324,8 +315,22 @@ def _dealt_blocks(mesh, net: Architecture, rows: int, columns: int, same: bool):
     )
 
 
-def _padded(x, rows: int) -> Inputs:
-    return polar(jnp.pad(x, ((0, rows - x.shape[0]), (0, 0))))
+def _grid(x, other, block: int) -> tuple[int, int, list[tuple[int, int]], Inputs, Inputs]:
+    """Rows and columns of a block, all blocks' places in the grid, and the inputs, padded to fill it.
+
+    Without `other` the places are those of the upper half, of a grid of at least two by two.
+    """
+    same = other is None
+    padded, shape = [], []
+    for z in (x,) if same else (x, other):
+        blocks = max(1 + same, math.ceil(len(z) / block))
+        # As equal as can be, so that little is padded.
+        size = math.ceil(len(z) / blocks)
+        padded.append(polar(jnp.pad(z, ((0, blocks * size - len(z)), (0, 0)))))
+        shape.append((blocks, size))
+    (down, rows), (across, columns) = shape[0], shape[-1]
+    places = [(i, j) for i in range(down) for j in range(i if same else 0, across)]
+    return rows, columns, places, padded[0], padded[-1]
 
 
 def _slice(inputs: Inputs, block, rows: int) -> Inputs:
@@ -334,9 +339,3 @@ def _slice(inputs: Inputs, block, rows: int) -> Inputs:
 
 def _trained(net: Architecture) -> bool:
     return net.depth == 0 or net.activation.derivative is not None
-
-
-def _blocks(samples: int, block: int, at_least: int = 1) -> tuple[int, int]:
-    """Number of blocks and rows in each: as equal as can be, so that little is padded."""
-    blocks = max(at_least, math.ceil(samples / block))
-    return blocks, math.ceil(samples / blocks)

@@ -8,6 +8,7 @@ angle as well: of these three, one is small, and therefore precise, wherever a k
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -49,7 +50,8 @@ def pair(q1, q2, c) -> Pair:
     """The pair of variances q1, q2 and covariance c, |c| <= sqrt(q1 q2).
 
     A covariance does not hold the angle of nearly parallel Gaussians: sqrt(precision) is what is left of it; an
-    angle of exactly zero stays exact.
+    angle of exactly zero stays exact. Enough for the second moments of a smooth function, whose own kernel does not
+    feel the angle's last digits.
     """
     size = root(q1) * root(q2)
     safe = jnp.where(size > 0, size, 1)
@@ -61,11 +63,6 @@ def pair(q1, q2, c) -> Pair:
     h = jnp.where(steep & (cosine > 0), small, jnp.where(steep, 1 - small, (1 - cosine) / 2))
     g = jnp.where(steep & (cosine < 0), small, jnp.where(steep, 1 - small, (1 + cosine) / 2))
     return Pair(q1, q2, cosine, h, g)
-
-
-def from_moments(t1, t2, t12) -> Pair:
-    """The same for second moments of a smooth function, whose own kernel does not feel the angle's last digits."""
-    return pair(t1, t2, t12)
 
 
 def add(first: Pair | tuple, second: Pair | tuple) -> Pair:
@@ -115,15 +112,15 @@ def arc(h: Float[ArrayLike, "*P"], g: Float[ArrayLike, "*P"], lens: bool = True)
     # Not jnp.minimum: at a right angle, where the two are equal, its derivative is their mean.
     m = jnp.where(near, h, g)
     r = root(m)
-    angle = 2 * r * fitted(m, ARCSINE)
-    return Arc(angle, near, r * m * fitted(m, LENS) if lens else angle)
+    angle = 2 * r * fitted(m, ARCSINE())
+    return Arc(angle, near, r * m * fitted(m, LENS()) if lens else angle)
 
 
 def arctangent(y: Float[Array, "*P"], x: Float[Array, "*P"], norm: Float[Array, "*P"]) -> Float[Array, "*P"]:
     """atan(x / y) in [-pi/2, pi/2] for y >= 0 and x^2 + y^2 = norm, to full precision at both ends and at zero."""
     flat = x * x <= y * y
     small = jnp.where(flat, x, y) / root(norm)
-    value = small * fitted(jnp.minimum(small * small, 0.5), ARCSINE)
+    value = small * fitted(jnp.minimum(small * small, 0.5), ARCSINE())
     return jnp.where(flat, value, jnp.sign(x) * (jnp.pi / 2 - value))
 
 
@@ -144,6 +141,7 @@ def fitted(m: Float[Array, "*P"], series: Series) -> Float[Array, "*P"]:
     return series.first + m * value
 
 
+@cache
 def _fit(function, first: Fraction) -> Series:
     """Chebyshev approximation of a function of (r, a), m = r^2, a = 2 asin r, that is `first` at zero."""
 
@@ -158,10 +156,13 @@ def _fit(function, first: Fraction) -> Series:
     return Series(float(first), {name: np.array([float(c) for c in reversed(fit)]) for name, fit in fits.items()})
 
 
-ARCSINE = _fit(lambda r, a: a / (2 * r), Fraction(1))
-LENS = _fit(lambda r, a: (mpmath.sin(a) - a * mpmath.cos(a)) / r**3, Fraction(8, 3))
-THIRD = _fit(
-    lambda r, a: (a * (1 + 2 * mpmath.cos(a) ** 2) - 3 * mpmath.sin(a) * mpmath.cos(a)) / r**5, Fraction(128, 15)
+# Fitted when first asked for: the approximation takes a tenth of a second each.
+ARCSINE = partial(_fit, lambda r, a: a / (2 * r), Fraction(1))
+LENS = partial(_fit, lambda r, a: (mpmath.sin(a) - a * mpmath.cos(a)) / r**3, Fraction(8, 3))
+THIRD = partial(
+    _fit,
+    lambda r, a: (a * (1 + 2 * mpmath.cos(a) ** 2) - 3 * mpmath.sin(a) * mpmath.cos(a)) / r**5,
+    Fraction(128, 15),
 )
 
 

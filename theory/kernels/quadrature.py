@@ -18,7 +18,7 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from theory.checks import whole
 from theory.kernels.activations import Activation, dual, dual_derivative
-from theory.kernels.pairs import Pair, angle, from_moments, root
+from theory.kernels.pairs import Pair, angle, pair, root
 
 # exp(-r^2/2) r is below 1e-16 of its largest value from here on, whatever polynomial stands beside it.
 RADIUS = 10.0
@@ -52,7 +52,7 @@ def quadrature(
 
     def moments(p):
         own = (_single(function, q, 4 * radial) for q in (p.q1, p.q2))
-        return from_moments(*own, _double(function, p, radial, angular))
+        return pair(*own, _double(function, p, radial, angular))
 
     name = getattr(function, "__name__", repr(function))
     return Activation(name, function, moments, lambda p: _double(slope, p, radial, angular))

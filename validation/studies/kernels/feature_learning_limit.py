@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from sims.engine import grid, simulate
-from sims.networks.abc import centred, layerwise, scaled
+from sims.networks.abc import layerwise, scaled
+from sims.networks.centred import centred
 from sims.training import training
 from theory.kernels.mean_field import linear_descent, linear_output, whole_batches
 from theory.kernels.particles import mean_field_descent, quadrature_neurons, width_shift, width_variance

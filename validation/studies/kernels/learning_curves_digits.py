@@ -8,7 +8,8 @@ import numpy as np
 import optax
 
 from sims.engine import grid, simulate
-from sims.networks.kernel_machine import Tethered, dual_weights, relu_tangent_kernel
+from sims.networks.centred import centred
+from sims.networks.kernel_machine import dual_weights, relu_tangent_kernel
 from sims.networks.mlp import mlp
 from sims.tasks.digits import digits
 from sims.training import training
@@ -99,8 +100,7 @@ def networks(problem, n):
         return cost / (2 * n)
 
     def start(key, _):
-        network = mlp(key, widths, WEIGHTS, BIASES)
-        return Tethered(network, network)
+        return centred(mlp(key, widths, WEIGHTS, BIASES))
 
     rng = np.random.default_rng([problem.seed, n])
     seen = np.stack([rng.permutation(len(x))[:n] for _ in range(problem.networks)])
