@@ -1,19 +1,25 @@
-"""What the empirical NTK costs: our strategies against each other and against the recipe of PyTorch's tutorial.
+"""What the empirical NTK costs: our strategies against each other, neural-tangents' and PyTorch's recipe.
 
-    python -m benchmarks.empirical_ntk
+    python -m benchmarks.empirical_ntk [--peer PYTHON]
 
-All figures are ratios of CPU time from one run on one machine, in float32; PyTorch takes part if it is installed.
+PYTHON is the interpreter of an environment of its own that has neural-tangents and Equinox; all of its strategies work
+with version 0.6.6 (from its repository) on JAX 0.4.38. PyTorch takes part if it is installed here. All figures are
+ratios of CPU time from one run on one machine, taking turns, in float32.
 """
 
 from __future__ import annotations
 
+import argparse
+import tempfile
 from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.peer import Peer
 from benchmarks.timing import least_seconds
 from sims.networks.mlp import MLP, mlp
 from sims.networks.transformer import Transformer, transformer
@@ -21,6 +27,8 @@ from sims.probes.ntk import empirical_ntk, one_row
 
 console = Console(width=110)
 STRATEGIES = ("auto", "structured", "jacobian")
+PEERS = {"JACOBIAN_CONTRACTION": "jacobian", "STRUCTURED_DERIVATIVES": "structured", "AUTO": "auto"}
+ROUNDS = 7
 
 
 def last_token(network: Transformer, tokens):
@@ -30,14 +38,13 @@ def last_token(network: Transformer, tokens):
 
 def problems() -> dict:
     """Name -> network, samples, how the network is applied to one of them."""
+    # Standard parametrisation: the plain layers whose structure every library sees.
     x, tokens = jax.random.normal(jax.random.key(1), (64, 32)), jax.random.randint(jax.random.key(2), (32, 8), 0, 10)
+    plain = mlp(jax.random.key(0), (32, 256, 256, 10), 2.0, 0.1, parametrisation="standard")
+    tied = transformer(jax.random.key(0), 10, 8, hidden=64)
     return {
-        "MLP 32-256-256-10, 64 samples": (mlp(jax.random.key(0), (32, 256, 256, 10), 2.0, 0.1), x, one_row),
-        "tied transformer, 2 layers, 2 heads, width 32, 8 tokens, 32 samples": (
-            transformer(jax.random.key(0), 10, 8, hidden=64),
-            tokens,
-            last_token,
-        ),
+        "MLP 32-256-256-10, 64 samples": (plain, x, one_row),
+        "tied transformer, 2 layers, 2 heads, width 32, 8 tokens, 32 samples": (tied, tokens, last_token),
     }
 
 
@@ -113,27 +120,62 @@ def _torch_transformer(torch, network: Transformer):
     return Net()
 
 
+def in_neural_tangents(peer: Peer, folder: str, network: MLP | Transformer, x) -> dict:
+    """Strategy -> request of the peer's kernel on the same parameters and samples, checked against ours."""
+    kind = "mlp" if isinstance(network, MLP) else "transformer"
+    file = Path(folder) / f"{kind}.npz"
+    np.savez(file, *(np.asarray(leaf) for leaf in jax.tree.leaves(network)), np.asarray(x))
+    requests = {}
+    for name, short in PEERS.items():
+        requests[short] = dict(network=kind, file=str(file), implementation=name)
+        entries = peer.ask("empirical", **requests[short])["corner"]
+        apply = one_row if kind == "mlp" else last_token
+        own = empirical_ntk(network, x[:2], apply=apply, strategy="jacobian")[0, :, 1]
+        np.testing.assert_allclose(entries, np.ravel(own), rtol=1e-3, atol=1e-3 * float(np.abs(own).max()))
+    return requests
+
+
+def least_in_turns(calls: dict, peer: Peer | None, requests: dict) -> dict:
+    """Least CPU seconds of one call of each, the peer's included."""
+    best: dict = {}
+    for _ in range(ROUNDS):
+        seconds = least_seconds(calls, rounds=1)
+        seconds |= {f"NT {s}": peer.ask("empirical", **request)["seconds"] for s, request in requests.items()}
+        best = {name: min(best.get(name, np.inf), value) for name, value in seconds.items()}
+    return best
+
+
+def measured(network: MLP | Transformer, x, apply, peer: Peer | None, folder: str) -> tuple[dict, float]:
+    """CPU seconds of each way, and the largest difference between their kernels relative to the largest entry."""
+    calls = {s: partial(empirical_ntk, network, x, apply=apply, strategy=s) for s in STRATEGIES}
+    found = {s: np.asarray(call()) for s, call in calls.items()}
+    recipe = in_torch(network, x)
+    if recipe is not None:
+        calls["PyTorch tutorial"] = recipe
+        found["PyTorch tutorial"] = recipe().detach().numpy().transpose(0, 2, 1, 3)
+    requests = {} if peer is None else in_neural_tangents(peer, folder, network, x)
+    reference = found["jacobian"]
+    error = max(np.abs(kernel - reference).max() / np.abs(reference).max() for kernel in found.values())
+    return least_in_turns(calls, peer, requests), error
+
+
 def main() -> None:
-    table = Table(title="Cost of the whole kernel, in units of the fastest", title_justify="left", box=None)
-    names = [*STRATEGIES, "PyTorch tutorial"]
-    for i, column in enumerate(("network", *names, "largest relative difference")):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer", help="interpreter of an environment with neural-tangents and Equinox")
+    options = parser.parse_args()
+    peer = Peer(options.peer, "float32") if options.peer else None
+    table = Table(title="Cost of the whole kernel, in units of our automatic choice", title_justify="left", box=None)
+    names = [*STRATEGIES, "PyTorch tutorial", *(f"NT {short}" for short in PEERS.values())]
+    for i, column in enumerate(("network", *names, "largest difference")):
         table.add_column(column, justify="left" if i == 0 else "right")
-    for name, (network, x, apply) in problems().items():
-        calls = {s: partial(empirical_ntk, network, x, apply=apply, strategy=s) for s in STRATEGIES}
-        found = {s: np.asarray(call()) for s, call in calls.items()}
-        recipe = in_torch(network, x)
-        if recipe is not None:
-            calls["PyTorch tutorial"] = recipe
-            found["PyTorch tutorial"] = recipe().detach().numpy().transpose(0, 2, 1, 3)
-        reference = found["jacobian"]
-        error = max(np.abs(kernel - reference).max() / np.abs(reference).max() for kernel in found.values())
-        seconds = least_seconds(calls)
-        least = min(seconds.values())
-        ratios = [f"{seconds[n] / least:.1f}" if n in seconds else "-" for n in names]
-        table.add_row(name, *ratios, f"{error:.0e}")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (network, x, apply) in problems().items():
+            seconds, error = measured(network, x, apply, peer, folder)
+            ratios = [f"{seconds[n] / seconds['auto']:.1f}" if n in seconds else "-" for n in names]
+            table.add_row(name, *ratios, f"{error:.0e}")
     console.print(table)
-    if in_torch(*next(iter(problems().values()))[:2]) is None:
-        console.print("PyTorch is not installed: its column is empty.")
+    if peer is not None:
+        console.print(f"NT: neural-tangents {peer.versions['neural_tangents']} on JAX {peer.versions['jax']}.")
 
 
 if __name__ == "__main__":

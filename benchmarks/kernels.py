@@ -13,7 +13,6 @@ import json
 import math
 import os
 import platform
-import subprocess
 import time
 from pathlib import Path
 
@@ -25,6 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.peer import Peer
 from theory.kernels.infinite import kernels
 
 console = Console(width=110)
@@ -71,34 +71,6 @@ def one_inverse_cosine(k):
     return jnp.arccos(k)
 
 
-class Peer:
-    """neural-tangents in a process of its own, asked in turn; its kernels have JAX's precision, not the inputs'."""
-
-    def __init__(self, python: str, dtype: str):
-        script = Path(__file__).with_name("neural_tangents_peer.py")
-        self.process = subprocess.Popen(
-            [python, str(script)],
-            env=os.environ | {"JAX_ENABLE_X64": str(int(dtype == "float64"))},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self.versions = self.answer()
-
-    def answer(self) -> dict:
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit("the peer's process ended: does its environment import neural_tangents?")
-        return json.loads(line)
-
-    def ask(self, activation: str, depth: int, points: int, dtype: str) -> dict:
-        request = dict(activation=activation, depth=depth, points=points, dtype=dtype, dimension=DIMENSION)
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return self.answer()
-
-
 def cpu_seconds(call) -> float:
     start = time.process_time()
     jax.block_until_ready(call())
@@ -122,14 +94,15 @@ def measure(case: tuple, peer: Peer | None) -> dict:
     least = dict.fromkeys(ways, math.inf)
     if peer is not None:
         least["neural-tangents"] = math.inf
-        corner = peer.ask(*case)["corner"]
+        request = dict(zip(("activation", "depth", "points", "dtype"), case, strict=True)) | dict(dimension=DIMENSION)
+        corner = peer.ask("infinite", **request)["corner"]
         own = kernels(x[:2], depth=depth, activation=activation)
         np.testing.assert_allclose(corner, [own.ntk[0, 1], own.nngp[0, 1]], rtol=1e-4, atol=1e-4)
     for _ in range(ROUNDS):
         for name, call in ways.items():
             least[name] = min(least[name], cpu_seconds(call))
         if peer is not None:
-            least["neural-tangents"] = min(least["neural-tangents"], peer.ask(*case)["seconds"])
+            least["neural-tangents"] = min(least["neural-tangents"], peer.ask("infinite", **request)["seconds"])
     return least
 
 

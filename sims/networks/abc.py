@@ -49,6 +49,8 @@ def scaled(key, widths: Sequence[int], multipliers, deviations, activation=jnp.t
 
 def abc(key, inputs: int, width: int, a, b, activation=jnp.tanh, outputs: int = 1) -> Scaled:
     """A network of len(a) - 1 hidden layers of `width` n: multipliers n^{-a}, weights of deviation n^{-b}."""
+    if len(a) != len(b) or len(a) < 2:
+        raise ValueError(f"a and b must hold one exponent for each of two layers or more, got {a} and {b}")
     widths = [inputs, *[width] * (len(a) - 1), outputs]
     return scaled(key, widths, float(width) ** -jnp.asarray(a), float(width) ** -jnp.asarray(b), activation)
 

@@ -17,11 +17,11 @@ class NormedMLP(eqx.Module):
     frozen running statistics.
     """
 
-    scales: tuple[Float[Array, " n"], ...]
-    shifts: tuple[Float[Array, " n"], ...]
+    scales: tuple[Float[Array, " _"], ...]
+    shifts: tuple[Float[Array, " _"], ...]
     weights: tuple[Float[Array, "_ _"], ...]
-    means: tuple[Float[Array, " n"], ...]
-    deviations: tuple[Float[Array, " n"], ...]
+    means: tuple[Float[Array, " _"], ...]
+    deviations: tuple[Float[Array, " _"], ...]
     activation: Callable = eqx.field(static=True, default=jax.nn.relu)
 
     def __call__(self, x: Float[Array, "P d"]) -> Float[Array, "P C"]:

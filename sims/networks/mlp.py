@@ -79,22 +79,6 @@ def mlp(
     return _drawn(key, widths, weight_scales, bias_scales, ones, ones, bias, activation, residual, normalise)
 
 
-def abc_mlp(key, widths: Sequence[int], a: Sequence, b: Sequence, activation: Callable = jax.nn.relu) -> MLP:
-    """An abc-parametrisation without biases: layer l is n^{-a_l} w^l with w^l ~ N(0, n^{-2 b_l}), n the hidden width.
-
-    The learning rate to go with it is a constant times n^{-c} (Yang & Hu 2021, arXiv:2011.14522). Maximal update is
-    a = (-1/2, 0, ..., 0, 1/2), b = (1/2, ..., 1/2), c = 0.
-    """
-    n = widths[1]
-    if any(width != n for width in widths[1:-1]) or len(widths) < 3:
-        raise ValueError(f"widths must hold hidden layers of one width, got {tuple(widths)}")
-    if not len(a) == len(b) == len(widths) - 1:
-        raise ValueError(f"a and b must hold one exponent for each of {len(widths) - 1} layers, got {a} and {b}")
-    scales = tuple(float(n ** -float(power)) for power in b)
-    multipliers = tuple(float(n ** -float(power)) for power in a)
-    return _drawn(key, widths, scales, scales, multipliers, multipliers, False, activation, None, False)
-
-
 def squared_error(network: Callable, x: Float[Array, "P d"], y: Float[Array, "P C"]) -> Float[Array, ""]:
     """The base loss (1/2P) sum over samples of |y - f(x)|^2."""
     return 0.5 * jnp.sum((y - network(x)) ** 2) / x.shape[0]

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import ndtr
 
 from sims.networks.linearised import linearised
-from sims.networks.mlp import abc_mlp, gelu, layer_norm, mlp, squared_error
+from sims.networks.mlp import gelu, layer_norm, mlp, squared_error
 from sims.networks.transformer import transformer
 
 KEY = jax.random.key(0)
@@ -42,31 +42,6 @@ def test_biases_are_there_if_they_have_variance_or_are_asked_for():
     zero = mlp(KEY, WIDTHS, bias=True, parametrisation="standard")
     assert all(not np.any(b) for b in zero.biases) and len(zero.biases) == 3
     np.testing.assert_array_equal(zero(X), mlp(KEY, WIDTHS, parametrisation="standard")(X))
-
-
-def test_the_gauge_symmetry_of_abc_parametrisations():
-    """(a, b, c) -> (a + theta, b - theta, c - 2 theta): the same trained functions."""
-    n, theta = 8, 0.3
-
-    def trained(a, b, c):
-        network = abc_mlp(KEY, WIDTHS, tuple(a), tuple(b), jnp.tanh)
-        step = jax.jit(
-            lambda now: jax.tree.map(lambda p, g: p - 0.3 * n**-c * g, now, jax.grad(squared_error)(now, X, Y))
-        )
-        for _ in range(5):
-            network = step(network)
-        return network(X)
-
-    a, b = np.array([0.0, 0.5, 0.5]), np.zeros(3)
-    np.testing.assert_allclose(trained(a, b, 0.0), trained(a + theta, b - theta, -2 * theta), rtol=1e-11)
-    other = trained(a, b, 0.1)
-    assert np.abs(trained(a, b, 0.0) - other).max() > 1e-3
-
-
-def test_ntk_parametrisation_is_an_abc_one():
-    network = abc_mlp(KEY, (8, 8, 8, 2), (0.5, 0.5, 0.5), (0.0, 0.0, 0.0))
-    x = jax.random.normal(KEY, (4, 8))
-    np.testing.assert_allclose(network(x), mlp(KEY, (8, 8, 8, 2), 1.0)(x), rtol=1e-12)
 
 
 def test_residual_branches_add_to_layers_that_keep_the_width():
@@ -135,8 +110,6 @@ def test_transformer_parameters_are_counted_once_if_tied():
         (lambda: mlp(KEY, WIDTHS, parametrisation="mup"), "parametrisation must be"),
         (lambda: mlp(KEY, (3,)), "widths must hold"),
         (lambda: mlp(KEY, WIDTHS, -1.0), "weight_variance must"),
-        (lambda: abc_mlp(KEY, (3, 8, 4, 2), (0, 0, 0), (0, 0, 0)), "widths must hold hidden layers of one width"),
-        (lambda: abc_mlp(KEY, WIDTHS, (0, 0), (0, 0, 0)), "a and b must hold"),
         (lambda: transformer(KEY, 7, 6, width=9, heads=2), "width must be a multiple"),
     ],
 )
