@@ -22,7 +22,6 @@ from theory.kernels import activations
 from theory.kernels.activations import Activation
 from theory.kernels.pairs import Inputs, Pair, add, pairs_of_inputs, polar, scaled
 
-UNROLLED = 32
 PARAMETRISATIONS = ("ntk", "standard", "mup")
 
 
@@ -218,12 +217,9 @@ def _propagated(first: Pair, variances: Variances, net: Architecture, dimension)
     k, theta = dense(per_input, None, None, dimension)
     state = (k, theta if trained else None)
     if net.depth:
-        hidden_layers = net.depth - 1
-        if hidden_layers <= UNROLLED:
-            for i in range(hidden_layers):
-                state = layer(i, state)
-        else:
-            state = jax.lax.fori_loop(0, hidden_layers, layer, state)
+        # A loop even for few layers: XLA fuses layers written out into one program that is slower, and slow to compile.
+        if net.depth > 1:
+            state = jax.lax.fori_loop(1, net.depth, layer, state)
         inner, below, slope = hidden(*state)
         k, theta = dense(inner, below, slope, fan_in)
     nngp = k.covariance if net.parametrisation != "mup" else jnp.zeros_like(k.covariance)
