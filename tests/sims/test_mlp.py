@@ -5,11 +5,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.scipy.special import erf
 from scipy.special import ndtr
 
 from sims.networks.linearised import linearised
 from sims.networks.mlp import gelu, layer_norm, mlp, squared_error
 from sims.networks.transformer import transformer
+from sims.probes.ntk import trace_ntk
+from theory.kernels.infinite import kernels
 
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (5, 3))
@@ -116,3 +119,37 @@ def test_transformer_parameters_are_counted_once_if_tied():
 def test_refusals(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    "options", [{"residual": 0.7}, {"normalise": True}, {"residual": 0.7, "normalise": True}], ids=str
+)
+def test_random_networks_with_branches_and_normalisation_have_the_kernels_of_the_limit(options):
+    """NTK by its definition and NNGP by the outputs' moments, over independent networks."""
+    draws, width, outputs = 48, 128, 32
+    x = 3 * X[:4]
+
+    @jax.jit
+    def kernel(key):
+        network = mlp(key, (3, width, width, width, outputs), 1.7, 0.3, erf, **options)
+        f = network(x)
+        return f @ f.T / outputs, trace_ntk(network, x)
+
+    found = [np.stack(k) for k in zip(*(kernel(key) for key in jax.random.split(KEY, draws)), strict=True)]
+
+    def deviation(residual, layer_norm):
+        network = dict(activation="erf", weight_variance=1.7, bias_variance=0.3)
+        limit = kernels(x, depth=3, residual=residual, layer_norm=layer_norm, **network)
+        # Standard errors, and the shift of the mean by the order of 1/width in each of three layers.
+        errors = (runs.std(axis=0, ddof=1) / np.sqrt(draws) for runs in found)
+        sizes = (np.sqrt(np.outer(np.diag(k), np.diag(k))) for k in limit)
+        return [
+            np.abs((runs.mean(axis=0) - k) / np.hypot(error, 3 * size / width)).max()
+            for runs, k, error, size in zip(found, limit, errors, sizes, strict=True)
+        ]
+
+    strength, norm = options.get("residual"), "normalise" in options
+    assert max(deviation(strength, norm)) < 5
+    # Branches of another strength and networks without normalisation would be seen.
+    assert norm or max(deviation(0.5 * strength, norm)) > 5
+    assert not norm or max(deviation(strength, False)) > 5
