@@ -231,12 +231,8 @@ def _constants(like, *values):
 
 
 def _block(x, other, variances, net: Architecture, same=False) -> Kernels:
-    pairs = pairs_of_inputs(x, other)
-    # An input is exactly parallel to itself, whatever its rounded product says.
     itself = same & jnp.eye(len(x.x), len(other.x), dtype=bool)
-    pairs = pairs._replace(
-        rho=jnp.where(itself, 1, pairs.rho), h=jnp.where(itself, 0, pairs.h), g=jnp.where(itself, 1, pairs.g)
-    )
+    pairs = pairs_of_inputs(x, other, itself)
     return _propagated(pairs, variances, net, x.x.shape[1])
 
 

@@ -186,14 +186,17 @@ NEAR = {"float32": (2e-2, 2e-1), "float64": (2e-2, 2e-2)}
 DIFFERENCES = 2**22
 
 
-def pairs_of_inputs(first: Inputs, second: Inputs) -> Pair:
-    """The pairs of two sets of inputs, (P, R): by one product of matrices, and one by one where that loses digits."""
+def pairs_of_inputs(first: Inputs, second: Inputs, itself: Bool[ArrayLike, "*P"] = False) -> Pair:
+    """The pairs of two sets of inputs, (P, R): by one product of matrices, and one by one where that loses digits.
+
+    `itself`, (P, R), says where an input meets itself: it is exactly parallel, whatever its rounded product says.
+    """
     (x, length, unit), (other, other_length, other_unit) = first, second
     rho = jnp.clip(jnp.matmul(unit, other_unit.T, precision=jax.lax.Precision.HIGHEST), -1, 1)
     h, g = (1 - rho) / 2, (1 + rho) / 2
 
     low, high = NEAR["float32" if rho.dtype == jnp.float32 else "float64"]
-    near, far = h < low, g < high
+    near, far = (h < low) & jnp.logical_not(itself), (g < high) & jnp.logical_not(itself)
 
     def by_differences(_):
         """sin^2(theta) from the part of one input across the other, once what they share is subtracted exactly."""
@@ -214,9 +217,12 @@ def pairs_of_inputs(first: Inputs, second: Inputs) -> Pair:
         return jnp.where(near, square / rest, h), jnp.where(far, square / rest, g)
 
     h, g = jax.lax.cond(jnp.any(near | far), by_differences, lambda _: (h, g), None)
-    # A zero vector has no angle: any will do.
+    # A zero vector has no angle: any will do, and with itself it is parallel like any other.
     seen = (length > 0)[:, None] & (other_length > 0)[None, :]
-    rho, h, g = jnp.where(seen, rho, 0), jnp.where(seen, h, 0.5), jnp.where(seen, g, 0.5)
+    rho, h, g = (
+        jnp.where(itself, same, jnp.where(seen, value, unseen))
+        for value, unseen, same in ((rho, 0, 1), (h, 0.5, 0), (g, 0.5, 1))
+    )
     return Pair((length**2)[:, None], (other_length**2)[None, :], rho, h, g)
 
 
