@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +85,7 @@ def zonal_eigenvalues(
     Holds when: k(cos a) is smooth in the angle a, ends included, as that of every activation's kernel is (a cusp in t
         at t = 1, such as sqrt(1 - t), is smooth in a): the quadrature, Gauss-Legendre in the angle, then converges
         exponentially, to an absolute error of about 1e-16 max|k|. A high degree whose eigenvalue is below that is
-        rounding: cut there, and count what is left as the tail k(1) - sum_k lam_k N(d, k).
+        rounding, which its multiplicity blows up: `zonal_spectrum` leaves it out.
     Source: Funk-Hecke formula; Atkinson & Han 2012, Spherical Harmonics, theorem 2.22.
     """
     t, weights = angular_quadrature(whole("nodes", nodes), whole("d", d, at_least=2))
@@ -92,6 +93,41 @@ def zonal_eigenvalues(
     if values.shape != t.shape:
         raise ValueError(f"kernel must be elementwise, from shape {t.shape} to the same, got shape {values.shape}")
     return (weights * real("kernel", values)) @ legendre(t, degrees, d)
+
+
+class ZonalSpectrum(NamedTuple):
+    """A kernel on the sphere for `theory.kernels.learning_curves.KernelTask`: levels, and the trace of what they lack.
+
+    eigenvalues: lam_k, shape (degrees + 1,), 0 where the degree is left out.
+    multiplicities: N(d, k), shape (degrees + 1,).
+    tail: k(1) - sum_k lam_k N(d, k) >= 0, of all degrees that are left out.
+    """
+
+    eigenvalues: Float[Array, " levels"]
+    multiplicities: Float[Array, " levels"]
+    tail: Float[Array, ""]
+
+
+def zonal_spectrum(
+    kernel: Callable[[Float[Array, " nodes"]], Float[Array, " nodes"]], degrees: int, d: int, nodes: int = 512
+) -> ZonalSpectrum:
+    """The spectrum of a positive kernel on the sphere as far as it can be told from rounding, and the rest as a tail.
+
+    Levels below 10^4 roundings of k(1) are left out: their eigenvalues have fewer than three right digits or so, and
+    multiplicities beyond 10^16 would make a trace of errors out of them.
+
+    Arguments:
+        kernel, degrees, d, nodes: as for `zonal_eigenvalues`; the kernel is positive, as networks' kernels are.
+    Returns:
+        `ZonalSpectrum(eigenvalues, multiplicities, tail)`: eigenvalues @ multiplicities + tail = k(1).
+    Holds when: as for `zonal_eigenvalues`. What is in the tail cannot be learned, which is right while its eigenvalues
+        are far below the effective ridge: for n far below 10^12, in double precision.
+    Source: Schoenberg 1942; the tail as a ridge: Simon et al. 2023 (arXiv:2110.03922).
+    """
+    lam, m = zonal_eigenvalues(kernel, degrees, d, nodes), multiplicities(degrees, d)
+    trace = kernel(jnp.ones(1, lam.dtype))[0]
+    kept = jnp.where(lam > 1e4 * jnp.finfo(lam.dtype).eps * trace, lam, 0.0)
+    return ZonalSpectrum(kept, m, jnp.maximum(trace - kept @ m, 0.0))
 
 
 def zonal_kernel(t: Real[ArrayLike, "..."], eigenvalues: Real[ArrayLike, " levels"], d: int) -> Float[Array, "..."]:

@@ -15,6 +15,7 @@ from theory.kernels.sphere import (
     zonal_eigenvalues,
     zonal_harmonic,
     zonal_kernel,
+    zonal_spectrum,
 )
 
 DEGREES = 12
@@ -61,6 +62,22 @@ def test_exponential_kernels_have_bessel_spectra(d, c):
     expected = np.exp(special.gammaln(d / 2) - (d / 2 - 1) * np.log(c / 2)) * special.iv(order, c)
     found = zonal_eigenvalues(lambda t: jnp.exp(c * t), DEGREES, d)
     np.testing.assert_allclose(found, expected, atol=3e-15 * np.exp(c) * DEGREES)
+
+
+@pytest.mark.parametrize("d", [3, 30, 120])
+def test_what_rounding_hides_is_in_the_tail(d):
+    """Degrees whose multiplicities exceed 10^16 would make a trace out of rounding."""
+    degrees, c = 30, 2.0
+    order = np.arange(degrees + 1) + d / 2 - 1
+    expected = np.exp(special.gammaln(d / 2) - (d / 2 - 1) * np.log(c / 2)) * special.iv(order, c)
+    lam, m, tail = zonal_spectrum(lambda t: jnp.exp(c * t), degrees, d)
+    kept = np.asarray(lam) > 0
+    assert kept[:3].all() and not kept[-1] and (np.diff(kept.astype(int)) <= 0).all()
+    # A kept eigenvalue is 10^4 roundings or more, and off by some ten of them.
+    np.testing.assert_allclose(lam[kept], expected[kept], rtol=3e-3)
+    np.testing.assert_allclose(lam @ m + tail, np.exp(c), rtol=1e-14)
+    left_out = (expected * np.asarray(m))[~kept].sum()
+    np.testing.assert_allclose(tail, left_out, atol=3e-3 * (expected * np.asarray(m))[kept][-1] + 1e-14)
 
 
 @given(dimensions, st.floats(0.1, 3))

@@ -9,7 +9,7 @@ import numpy as np
 from sims.networks.kernel_machine import dual_weights, on_sphere, relu_tangent_kernel
 from theory.kernels.infinite import kernels_of_cosine
 from theory.kernels.learning_curves import KernelTask, learning_curve
-from theory.kernels.sphere import multiplicities, zonal_eigenvalues
+from theory.kernels.sphere import zonal_spectrum
 from validation import style
 from validation.metrics import z_score
 from validation.study import Claim, Rival, Study
@@ -23,9 +23,7 @@ def spectrum(problem):
     def tangent(t):
         return kernels_of_cosine(t, depth=DEPTH, weight_variance=WEIGHTS, bias_variance=BIASES).ntk
 
-    lam = jnp.maximum(zonal_eigenvalues(tangent, problem.degrees, problem.d), 0.0)
-    m = multiplicities(problem.degrees, problem.d)
-    return np.asarray(lam), np.asarray(m), float(tangent(jnp.ones(1))[0] - lam @ m)
+    return jax.tree.map(np.asarray, zonal_spectrum(tangent, problem.degrees, problem.d))
 
 
 def predict(problem):
