@@ -47,6 +47,20 @@ def z_score(prediction, samples, axis: int = 0, floor: float = 0.0) -> float:
     return float(np.max(np.abs(samples.mean(axis=axis) - np.asarray(prediction, float)) / error))
 
 
+def regret(times, chosen, errors) -> float:
+    """How significantly any moment beats the one nearest `chosen`: paired over runs, in standard errors.
+
+    `errors` is (runs, times). NaN anywhere gives NaN.
+    """
+    errors, nearest = np.asarray(errors, float), int(np.abs(np.asarray(times, float) - chosen).argmin())
+    excess = np.delete(errors[:, [nearest]] - errors, nearest, axis=1)
+    spread = excess.std(axis=0, ddof=1) / np.sqrt(len(excess))
+    mean = excess.mean(axis=0)
+    # Errors that do not scatter beat surely or not at all.
+    sure = np.where(mean > 0, np.inf, mean)
+    return float(np.max(np.where(spread > 0, mean / np.where(spread > 0, spread, 1.0), sure)))
+
+
 def disorder(expected_first_to_last) -> int:
     """Number of neighbouring pairs of a sequence of times that are not in increasing order; NaN counts as out."""
     times = np.asarray(expected_first_to_last, float)

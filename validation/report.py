@@ -87,7 +87,7 @@ def page(out: Path, summaries: list[dict], size: str) -> str:
 <header>
 <h1>{TITLE}</h1>
 <p>Each study states a theory of how networks learn, trains networks that could refute it, and judges both by
-claims fixed beforehand. A claim holds if its measured value is at most its tolerance; every study also names wrong
+claims. A claim holds if its measured value is at most its tolerance; every study also names wrong
 theories, its rivals, which the same claims must refute.</p>
 <ul class="tally">
 {tally("studies hold", count["studies_that_hold"], count["studies"])}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validation.metrics import disorder, gap, rate, z_score
+from validation.metrics import disorder, gap, rate, regret, z_score
 from validation.study import Claim, Rival, Study, check, discover, find, select
 
 
@@ -105,6 +105,18 @@ def test_false_alarms_of_z_scores_are_as_rare_as_claimed():
     # Student's t with 31 degrees of freedom: two-sided 5 has probability 2e-5, 3 has 5e-3.
     assert max(found) < 5.5
     assert 0.001 < np.mean(np.array(found) > 3) < 0.012
+
+
+def test_regret_is_of_the_nearest_moment_and_paired():
+    rng, times = np.random.default_rng(0), np.array([1.0, 2.0, 3.0])
+    common, own = rng.normal(size=(64, 1)), 0.1 * rng.normal(size=(64, 3))
+    errors = common + own + np.array([0.5, 0.0, 0.3])
+    # The spread that all moments share does not count: differences scatter by 0.1 sqrt 2.
+    scale = 0.1 * np.sqrt(2 / 64)
+    np.testing.assert_allclose(regret(times, 2.2, errors), -0.3 / scale, rtol=0.3)
+    np.testing.assert_allclose(regret(times, 1.4, errors), 0.5 / scale, rtol=0.3)
+    assert np.isnan(regret(times, 2.0, np.full((4, 3), np.nan)))
+    assert regret(times, 1.0, np.ones((4, 1)) * np.array([1.0, 0.5, 2.0])) == np.inf
 
 
 def test_disorder_counts_neighbours_out_of_order():

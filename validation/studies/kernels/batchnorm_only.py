@@ -124,7 +124,7 @@ def draw(figure, problem, prediction, observation):
     width.set(xscale="log", yscale="log", xlabel="width n", ylabel="deviation", title="Finite width")
     width.xaxis.set_minor_formatter(NullFormatter())
     width.yaxis.set_minor_formatter(NullFormatter())
-    width.legend()
+    width.legend(loc="upper right", fontsize=7.5)
     steps = every(problem.steps, max(1, problem.steps // 40)) * problem.lr
     for i, (j, name) in enumerate(((0, f"n = {some[0]}"), (-1, f"n = {some[-1]}"))):
         network, tangent = observation["loss"][j]

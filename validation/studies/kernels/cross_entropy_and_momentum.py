@@ -142,7 +142,7 @@ def draw(figure, problem, prediction, observation):
     axes[3].set(xscale="log", yscale="log", xlabel="width", ylabel="rms deviation", title="cross-entropy,\none network")
     axes[3].set_xticks(n, [str(v) for v in n])
     axes[3].minorticks_off()
-    axes[3].legend(loc="lower left")
+    axes[3].legend(loc="upper right", fontsize=7.5)
 
 
 def other_kernel(problem, prediction):

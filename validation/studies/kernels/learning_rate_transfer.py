@@ -133,7 +133,7 @@ def draw(figure, problem, prediction, observation):
             axes.plot(rates, losses[i], color=style.colour(i), linewidth=1.0, alpha=0.6)
             style.networks(axes, rates, losses[i], i=i, label=f"n = {width}")
         axes.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="loss", title=name.capitalize())
-    panels[0].legend(fontsize=7.5)
+    panels[0].legend(fontsize=7.5, loc="lower right")
     for i, name in enumerate(prediction["names"]):
         mean = optima[i]
         power = n.astype(float) ** prediction["slopes"][i]
