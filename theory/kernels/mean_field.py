@@ -77,7 +77,8 @@ def linear_flow(
     Returns:
         `Moments` with a leading axis of T.
     Holds when: full-batch gradient flow; exact at any width from that network's own moments, and at infinite width
-        from the default. To train f - f(0), add f(0) to y.
+        from the default. To train f - f(0), add f(0) to y. Moments of low rank stay so only up to the integrator's
+        error, which a saddle amplifies: there integrate the weights (`theory.lazy_rich.initial_rank`).
     Source: Bordelon & Pehlevan 2022 (arXiv:2205.09653), the linear case with one hidden layer.
     """
     x, y, gamma, start = _linear_problem(x, y, gamma, start)
