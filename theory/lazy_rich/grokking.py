@@ -181,7 +181,8 @@ def quadratic_descent(
     Arguments:
         steps: number of steps, a Python int >= 0; every: steps between two records, a divisor of it.
         x, y, start, richness: as for `quadratic_flow`.
-        lr: the step, > 0, in the flow's time; the network's own learning rate is lr N / alpha^2.
+        lr: the step, > 0, in the flow's time; the network's own learning rate is lr N / alpha^2. Above 2 P over the
+            largest eigenvalue of the tangent kernel it diverges, and NaN comes back.
     Returns:
         `Quadratic` at steps 0, every, 2 every, ..., with a leading axis of steps / every + 1.
     Holds when: full-batch gradient descent, any step, any width, any samples.
@@ -201,14 +202,16 @@ def first_time_below(
     """When a curve first falls below a threshold: the time to fit (training error), to generalise (test error).
 
     Arguments:
-        t: times, increasing, shape (T,); error: curves on these times, > 0, last axis (T,).
+        t: times, increasing, shape (T,); error: curves on these times, >= 0, last axis (T,).
         threshold: > 0.
     Returns:
         the time, by linear interpolation of ln error between records; infinity where it never does.
     Holds when: records are dense enough that ln error is straight between two of them.
     Source: a definition. Grokking is a large ratio of the two times.
     """
-    t, error = times("t", t), positive("error", error)
+    t, error = times("t", t), non_negative("error", error)
+    # An error of exactly zero is below any threshold.
+    error = jnp.maximum(error, jnp.finfo(error.dtype).tiny)
     gap = jnp.log(error) - jnp.log(positive("threshold", threshold))
     below = gap <= 0
     at = jnp.argmax(below, axis=-1)
