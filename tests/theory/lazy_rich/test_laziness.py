@@ -84,7 +84,8 @@ def test_changes_of_weights_signs_and_outputs():
     before, after = {"w": np.ones((2, 2)), "b": np.zeros(2)}, {"w": np.ones((2, 2)), "b": np.array([3.0, 4.0])}
     np.testing.assert_allclose(laziness.relative_change(after, before), 2.5)
     assert laziness.sign_agreement(np.array([1.0, -2.0, 3.0, -4.0]), np.array([5.0, 6.0, 0.1, -1.0])) == 0.75
-    f0, tangent = np.zeros(4), np.array([3.0, 4.0, 0.0, 0.0])
+    f0 = np.array([1.0, -2.0, 0.5, 0.0])
+    tangent = f0 + np.array([3.0, 4.0, 0.0, 0.0])
     np.testing.assert_allclose(laziness.linearisation_error(tangent + 0.5, tangent, f0), 0.2)
 
 
