@@ -4,6 +4,7 @@ import numpy as np
 import sympy as sp
 
 from derivations.formula import Formula, Interval
+from derivations.kernels import mean_field
 
 t, alpha, lam, degree, growth, k, g, r = sp.symbols("t alpha lambda L m k g r", positive=True)
 y, f = sp.symbols("y F", real=True)
@@ -33,24 +34,10 @@ two_layer_kernel = Formula(
     source="Saxe, McClelland & Ganguli 2014 (arXiv:1312.6120); Kunin et al. 2024 (arXiv:2406.06158)",
 )
 
-_c = 2 * y / (alpha * lam)
-_root = sp.sqrt(1 + _c**2)
-_r = _c / (1 + _root)
-_decay = sp.exp(-lam * _root * t)
-_q = _r * (1 - _decay) / (1 + _r**2 * _decay)
-_output = _q * alpha * lam / (1 - _q**2)
-
-
-def _flow():
-    """dF/dt = K (y - F), in w = sqrt(1 + c^2), the decay E with dE/dt = -lam w E, and gF = 2 q / (1 - q^2)."""
-    e, w, q = sp.symbols("E w q", positive=True)
-    ratio = sp.sqrt((w - 1) / (w + 1))
-    of_decay = ratio * (1 - e) / (1 + ratio**2 * e)
-    scaled = 2 * q / (1 - q**2)
-    assert sp.simplify(((1 + q**2) / (1 - q**2)) ** 2 - 1 - scaled**2) == 0
-    speed = sp.diff(scaled, q).subs(q, of_decay) * sp.diff(of_decay, e) * (-lam * w * e)
-    drive = (lam * (1 + q**2) / (1 - q**2) * (sp.sqrt(w**2 - 1) - scaled)).subs(q, of_decay)
-    return sp.simplify(((speed - drive) / sp.sqrt(w**2 - 1)).subs(w, sp.Symbol("v", positive=True) + 1))
+_units = {mean_field.gamma: sp.sqrt(2 / lam) / alpha, mean_field.lam: lam / 2, mean_field.target: y}
+_output = mean_field.aligned_output.expression.subs(_units, simultaneous=True)
+# The rate 2 lam sqrt(1 + (g f)^2) of that flow, g^2 = gamma^2 / lam, in the same units.
+_rate = 2 * mean_field.lam * sp.sqrt(1 + mean_field.gamma**2 / mean_field.lam * f**2)
 
 
 two_layer_output = Formula(
@@ -66,7 +53,8 @@ two_layer_output = Formula(
     },
     expression=_output,
     proofs={
-        "dF/dt = K (y - F)": _flow,
+        **mean_field.aligned_output.proofs,
+        "its rate is K": lambda: sp.simplify(_rate.subs(_units, simultaneous=True) ** 2 - _kernel**2),
         "F(0) = 0": _output.subs(t, 0),
         "lazy at a large scale": lambda: sp.limit(_output, alpha, sp.oo) - y * (1 - sp.exp(-lam * t)),
     },

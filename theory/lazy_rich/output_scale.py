@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
 from theory.checks import matrix, non_negative, positive, real, require
+from theory.kernels.mean_field import aligned_output
 
 # Powers of the output scale with which a smooth network leaves its start, to leading order (Chizat et al. 2019).
 WEIGHT_ORDER, KERNEL_ORDER, LINEARISATION_ORDER, MISALIGNMENT_ORDER = -1, -1, -1, -2
@@ -145,11 +146,4 @@ def two_layer_output(
     t, target = non_negative("t", t), real("target", target)
     imbalance = real("imbalance", imbalance)
     size = jnp.abs(require("imbalance", imbalance, imbalance != 0, "must not be zero"))
-    g = 2 / (positive("scale", scale) * size)
-    c = g * target
-    root = jnp.hypot(1.0, c)
-    r = c / (1 + root)
-    decay = jnp.exp(-size * root * t)
-    run = -jnp.expm1(-size * root * t)
-    q = r * run / (1 + r**2 * decay)
-    return 2 * q / (g * (1 - q) * (1 + q))
+    return aligned_output(t, target, jnp.sqrt(2 / size) / positive("scale", scale), size / 2)
