@@ -34,6 +34,21 @@ def rate(sizes, errors, order: float) -> float:
     return abs(slope(sizes, errors) - order)
 
 
+def fitted_exponent(sizes, samples, statistic=np.mean) -> tuple[float, float]:
+    """Log-log slope of `statistic(runs)` against `sizes`, and its standard error over runs (jackknife).
+
+    `samples` is (sizes, runs, ...): what each run measured at each size; `statistic` takes (runs, ...). A run is left
+    out at all sizes at once, as is right both where a run shares its seed among sizes and where it does not.
+    """
+    samples = np.asarray(samples, float)
+    runs = samples.shape[1]
+    if len(sizes) < 3 or runs < 3:
+        raise ValueError(f"samples must hold three sizes and three runs or more, got {samples.shape[:2]}")
+    fitted = slope(sizes, [statistic(one) for one in samples])
+    left = [slope(sizes, [statistic(np.delete(one, i, axis=0)) for one in samples]) for i in range(runs)]
+    return fitted, float(np.sqrt((runs - 1) * np.var(left)))
+
+
 def z_score(prediction, samples, axis: int = 0, floor: float = 0.0) -> float:
     """Largest |mean of `samples` over `axis` - prediction| in standard errors of that mean.
 
