@@ -169,9 +169,10 @@ class _Layer(NamedTuple):
 def _sweep(kernel, y, gamma, lr, steps: int, depth: int) -> MeanField:
     q, p, times, square = len(kernel), len(y), steps + 1, gamma**2
     n = times * q
-    bottom, top = jnp.tile(kernel, (times, times)), jnp.ones((times, times))
+    zeros = partial(jnp.zeros, dtype=kernel.dtype)
+    bottom, top = jnp.tile(kernel, (times, times)), jnp.ones((times, times), kernel.dtype)
     sizes = ((n, n), (n, times), (n, n), (times, times), (times, n), (times, times), (times, n))
-    layers = [_Layer(*(jnp.zeros(size) for size in sizes)) for _ in range(depth)]
+    layers = [_Layer(*(zeros(size) for size in sizes)) for _ in range(depth)]
 
     def at(t, state):
         layers, outputs, errors = state
@@ -190,7 +191,7 @@ def _sweep(kernel, y, gamma, lr, steps: int, depth: int) -> MeanField:
             c = coupling(layers[i - 1] if i else None)
             under = layers[i - 1].h if i else bottom
             under = jax.lax.dynamic_slice(under, (first, 0), (q, n))
-            hu = put(layer.hu, put(square * c @ layer.b, jnp.eye(q), first, 0))
+            hu = put(layer.hu, put(square * c @ layer.b, jnp.eye(q, dtype=kernel.dtype), first, 0))
             a = put(layer.a, c @ layer.gr)
             x = put(layer.x, layer.b @ under.T + (c @ layer.g).T, first, 0)
             rows = under @ hu.T + square * c @ x
@@ -213,7 +214,7 @@ def _sweep(kernel, y, gamma, lr, steps: int, depth: int) -> MeanField:
         errors = errors.at[t, :p].set((y - f[:p]) / p)
         return tuple(layers), outputs, errors
 
-    start = tuple(layers), jnp.zeros((times, q)), jnp.zeros((times, q))
+    start = tuple(layers), zeros((times, q)), zeros((times, q))
     layers, outputs, _ = jax.lax.fori_loop(0, times, at, start)
     h, g, a, b = (jnp.stack([getattr(layer, name) for layer in layers]) for name in ("h", "g", "a", "b"))
     split = depth, times, q, times

@@ -126,8 +126,9 @@ def _sweep(noise, kernel, y, gamma, lr, activation, responses: bool) -> SampledM
     depth, _, samples, times, q = noise.shape
     p, n = len(y), times * q
     noise = noise.reshape(depth, 2, samples, n)
-    bottom, top = jnp.tile(kernel, (times, times)), jnp.ones((n, n))
-    flat, square, cube = jnp.zeros((samples, n)), jnp.zeros((n, n)), jnp.zeros((samples, n, n))
+    zeros = partial(jnp.zeros, dtype=kernel.dtype)
+    bottom, top = jnp.tile(kernel, (times, times)), jnp.ones((n, n), kernel.dtype)
+    flat, square, cube = zeros((samples, n)), zeros((n, n)), zeros((samples, n, n))
     layers = [_Layer(*[flat] * 3, *[square] * 7, cube, cube if i else cube[:1]) for i in range(depth)]
     wave = lambda h: jax.jvp(activation, (h,), (jnp.ones_like(h),))  # noqa: E731
     bent = lambda h: jax.jvp(lambda k: wave(k)[1], (h,), (jnp.ones_like(h),))[1]  # noqa: E731
@@ -191,10 +192,10 @@ def _sweep(noise, kernel, y, gamma, lr, activation, responses: bool) -> SampledM
                     by_u = by_h + earlier @ layer.by_u
                     layer = layer._replace(by_u=put(layer.by_u, by_u, axis=1), b=put(layer.b, jnp.mean(by_u, axis=0)))
             layers[i] = layer
-        missing = jnp.concatenate([(y - f[:p]) / p, jnp.zeros(q - p)])
+        missing = jnp.concatenate([(y - f[:p]) / p, zeros(q - p)])
         return tuple(layers), outputs.at[t].set(f), jax.lax.dynamic_update_slice(errors, missing, (first,))
 
-    start = tuple(layers), jnp.zeros((times, q)), jnp.zeros(n)
+    start = tuple(layers), zeros((times, q)), zeros(n)
     layers, outputs, _ = jax.lax.fori_loop(0, times, at, start)
     features, gradients = (jnp.stack([getattr(layer, name) for layer in layers]) for name in ("features", "gradients"))
     split = depth, times, q, times, q
@@ -213,7 +214,7 @@ def _grown_root(root, covariance, first, q: int):
         i = first + j
         alive = jnp.diagonal(root) > 0
         wanted = jnp.where(alive, covariance[i], 0.0)
-        solvable = jnp.where(alive[:, None], root, jnp.eye(n))
+        solvable = jnp.where(alive[:, None], root, jnp.eye(n, dtype=root.dtype))
         found = jax.scipy.linalg.solve_triangular(solvable, wanted, lower=True)
         left = covariance[i, i] - found @ found
         pivot = jnp.sqrt(jnp.where(left > smallest * covariance[i, i], left, 0.0))
