@@ -226,7 +226,8 @@ def _grown_root(root, covariance, first, q: int):
 def _check_smooth(activation) -> None:
     """A kink's second derivative is a delta function, which automatic derivatives do not see."""
     slope = jax.vmap(jax.grad(lambda h: jnp.sum(activation(h))))
-    h = jnp.asarray(np.linspace(-2.3, 2.1, 12))
-    slopes, bends = np.asarray(slope(h)), np.asarray(jax.vmap(jax.grad(lambda h: slope(h[None])[0]))(h))
+    with jax.ensure_compile_time_eval():
+        h = jnp.asarray(np.linspace(-2.3, 2.1, 12))
+        slopes, bends = np.asarray(slope(h)), np.asarray(jax.vmap(jax.grad(lambda h: slope(h[None])[0]))(h))
     if np.ptp(slopes) > 1e-9 and np.abs(bends).max() < 1e-9:
         raise ValueError(f"activation must be twice differentiable for depth > 1, got {activation!r}, which has a kink")
