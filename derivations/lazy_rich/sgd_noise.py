@@ -36,7 +36,7 @@ def _density_is_one():
 
 
 def _unfit_slope():
-    """d/drho of P(Z > rho z) is -E z phi(rho z): a Gamma integral; the incomplete beta has the derivative of its end."""
+    """d/drho of P(Z > rho z) is -E z phi(rho z), a Gamma integral; an incomplete beta changes at its end."""
     x = 1 / (1 + rho**2)
     end = x ** ((1 + chi) / 2 - 1) * (1 - x) ** sp.Rational(-1, 2) * sp.diff(x, rho)
     found = end / (2 * sp.gamma((1 + chi) / 2) * sp.sqrt(sp.pi) / sp.gamma(1 + chi / 2))
@@ -97,7 +97,7 @@ PULL = DENSITY * moment(2 + chi) / (2 * (2 + chi))
 
 
 def _balance():
-    """2 E s 1(s < -a z) + T P(s < -a z) = 0 at large a / r, where the density of z is c z^chi: moments over u = a z / r."""
+    """2 E s 1(s < -a z) + T P(s < -a z) = 0 at large a / r, where z has the density c z^chi: moments over u = a z / r."""
     by_parts = sp.diff(u ** (1 + chi) * TAIL / (1 + chi), u) - u**chi * TAIL + u ** (1 + chi) * PHI / (1 + chi)
     pulled, unfit_ = moment(chi) / 2, moment(1 + chi) / 2 / (1 + chi)
     return sp.Matrix([sp.simplify(by_parts), sp.simplify(-2 * PLATEAU * pulled + temperature * unfit_)])
