@@ -97,7 +97,7 @@ PULL = DENSITY * moment(2 + chi) / (2 * (2 + chi))
 
 
 def _balance():
-    """2 E s 1(s < -a z) + T P(s < -a z) = 0 at large a / r, where z has the density c z^chi: moments over u = a z / r."""
+    """2 E s 1(s < -a z) + T P(s < -a z) = 0 at large a / r, with moments of u = a z / r of density c u^chi."""
     by_parts = sp.diff(u ** (1 + chi) * TAIL / (1 + chi), u) - u**chi * TAIL + u ** (1 + chi) * PHI / (1 + chi)
     pulled, unfit_ = moment(chi) / 2, moment(1 + chi) / 2 / (1 + chi)
     return sp.Matrix([sp.simplify(by_parts), sp.simplify(-2 * PLATEAU * pulled + temperature * unfit_)])
