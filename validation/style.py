@@ -70,7 +70,7 @@ def networks(axes, x, y, *, i: int = 0, label: str | None = None, error=None, mo
         x[keep],
         y[keep],
         yerr=bars,
-        fmt="o",
+        fmt=style.pop("marker", "o"),
         markersize=4,
         linewidth=1.1,
         capsize=0,

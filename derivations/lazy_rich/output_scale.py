@@ -34,6 +34,32 @@ two_layer_kernel = Formula(
     source="Saxe, McClelland & Ganguli 2014 (arXiv:1312.6120); Kunin et al. 2024 (arXiv:2406.06158)",
 )
 
+product = sp.Symbol("p", positive=True)
+
+
+def _from_coordinates():
+    """The same of F = alpha (u^2 - v^2), whose p = u v the flow keeps: twice the kernel and the rate at lam = 4 p."""
+    u, v = sp.symbols("u v", positive=True)
+    output = alpha * (u**2 - v**2)
+    rates = [-sp.diff((y - output) ** 2 / 2, z) / alpha**2 for z in (u, v)]
+    kept = v * rates[0] + u * rates[1]
+    kernel = 4 * (u**2 + v**2)
+    speed = alpha * (2 * u * rates[0] - 2 * v * rates[1]) - kernel * (y - output)
+    square = kernel**2 - 4 * _kernel.subs({f: output, lam: 4 * u * v}) ** 2
+    return sp.Matrix([sp.expand(kept), sp.expand(speed), sp.expand(square)])
+
+
+diagonal_kernel = Formula(
+    title="Tangent kernel of a coordinate of a diagonal network",
+    backs="theory.lazy_rich.output_scale.diagonal_kernel",
+    symbol=sp.Symbol("K"),
+    arguments=(f, product, alpha),
+    domain={f: Interval(-3, 3), product: Interval(1e-3, 3, log=True), alpha: Interval(1e-2, 1e2, log=True)},
+    expression=4 * sp.sqrt((f / alpha) ** 2 + 4 * product**2),
+    proofs={"two weights": _from_coordinates},
+    source="Woodworth et al. 2020 (arXiv:2002.09277)",
+)
+
 _units = {mean_field.gamma: sp.sqrt(2 / lam) / alpha, mean_field.lam: lam / 2, mean_field.target: y}
 _output = mean_field.aligned_output.expression.subs(_units, simultaneous=True)
 # The rate 2 lam sqrt(1 + (g f)^2) of that flow, g^2 = gamma^2 / lam, in the same units.

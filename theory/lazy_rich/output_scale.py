@@ -3,7 +3,8 @@
 A network alpha (f(theta) - f(theta_0)) with a large alpha needs to move its weights by 1/alpha only, so little that
 its tangent kernel stays. Rates are divided by alpha^2 throughout (loss over alpha^2): outputs then learn at a speed
 that does not depend on alpha. For a homogeneous network the same is a larger start. Of one mode of a two-layer linear
-network everything is known: its kernel is sqrt(imbalance^2 + 4 f^2), rich where the second term rules.
+network everything is known: its kernel is sqrt(imbalance^2 + 4 f^2), rich where the second term rules. A coordinate of
+a diagonal network is such a mode too.
 """
 
 from __future__ import annotations
@@ -96,6 +97,26 @@ def two_layer_kernel(
     Source: Saxe, McClelland & Ganguli 2014 (arXiv:1312.6120); Kunin et al. 2024 (arXiv:2406.06158).
     """
     return jnp.hypot(real("imbalance", imbalance), 2 * real("output", output) / positive("scale", scale))
+
+
+def diagonal_kernel(
+    output: Real[ArrayLike, "..."], product: Real[ArrayLike, "..."], scale: Real[ArrayLike, "..."] = 1.0
+) -> Float[Array, "..."]:
+    """Tangent kernel of one coordinate of a diagonal network, through training: twice that of a two-layer mode.
+
+    K = 4 (u^2 + v^2) = 4 sqrt((F / alpha)^2 + 4 p^2),   F = alpha (u^2 - v^2),   p = u v, which training keeps.
+
+    Arguments, which broadcast:
+        output: F, of any sign.
+        product: p >= 0, the squared size of an unbiased start u = v.
+        scale: alpha > 0.
+    Returns:
+        K; 4 p takes the place of a two-layer mode's imbalance: `crossover_scale(target, 4 p)` is where the coordinate
+        turns from lazy to rich, and `two_layer_output(2 t, target, 4 p, scale)` its course from u = v.
+    Holds when: gradient flow on an orthogonal feature of unit mean square.
+    Source: Woodworth et al. 2020 (arXiv:2002.09277), the diagonal network of depth 2.
+    """
+    return 2 * two_layer_kernel(output, 4 * non_negative("product", product), scale)
 
 
 def crossover_scale(

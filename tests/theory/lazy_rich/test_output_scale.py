@@ -13,6 +13,7 @@ from theory.flow import flow
 from theory.kernels.mean_field import aligned_output
 from theory.lazy_rich.output_scale import (
     crossover_scale,
+    diagonal_kernel,
     equivalent_start,
     lazy_weight_change,
     two_layer_kernel,
@@ -23,6 +24,18 @@ seeds = st.integers(0, 2**32 - 1)
 targets = st.floats(-3, 3).filter(lambda y: abs(y) > 1e-2)
 imbalances = st.floats(0.05, 3)
 scales = st.floats(0.1, 50)
+
+
+@jax.jit
+def two_coordinates(t, start, target, scale):
+    """u and v of a diagonal network from u = v."""
+
+    def field(weights):
+        u, v = weights
+        missing = (target - scale * (u**2 - v**2)) / scale
+        return 2 * u * missing, -2 * v * missing
+
+    return flow(field, t, (start, start))
 
 
 @jax.jit
@@ -58,6 +71,18 @@ def test_symmetries_and_limits(t, target, imbalance, scale):
     # The same mode in the units of a wide linear network.
     wide = aligned_output(t, target, 2 / (scale * imbalance) * np.sqrt(imbalance / 2), imbalance / 2)
     np.testing.assert_allclose(found, wide, rtol=1e-9, atol=1e-300)
+
+
+@given(targets, imbalances, scales)
+def test_a_coordinate_of_a_diagonal_network_is_a_mode_at_twice_the_speed(target, imbalance, scale):
+    t, product = np.array([0.1, 0.5, 2.0]), imbalance / 4
+    u, v = two_coordinates(t, jnp.sqrt(product), target, scale)
+    output = two_layer_output(2 * t, target, 4 * product, scale)
+    np.testing.assert_allclose(output, scale * (u**2 - v**2), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(diagonal_kernel(output, product, scale), 4 * (u**2 + v**2), rtol=1e-6)
+    scale = crossover_scale(target, 4 * product)
+    growth = diagonal_kernel(target, product, scale) / diagonal_kernel(0.0, product, scale)
+    np.testing.assert_allclose(growth, np.sqrt(2), rtol=1e-9)
 
 
 @given(targets, imbalances, st.floats(1.001, 10))

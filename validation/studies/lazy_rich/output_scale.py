@@ -9,6 +9,7 @@ import numpy as np
 from sims.engine import grid, simulate
 from sims.networks.centred import centred
 from sims.networks.deep_linear import DeepLinear
+from sims.networks.diagonal import constant
 from sims.networks.linearised import linearised
 from sims.networks.mlp import mlp
 from sims.probes.ntk import empirical_ntk
@@ -21,6 +22,7 @@ from theory.lazy_rich.output_scale import (
     MISALIGNMENT_ORDER,
     WEIGHT_ORDER,
     crossover_scale,
+    diagonal_kernel,
     lazy_weight_change,
     two_layer_kernel,
     two_layer_output,
@@ -35,6 +37,7 @@ ORDERS = {
     "linearisation": LINEARISATION_ORDER,
     "misalignment": MISALIGNMENT_ORDER,
 }
+KINDS = ("mode", "diagonal")
 TITLES = {
     "weights": "weights",
     "kernel": "kernel",
@@ -68,32 +71,42 @@ def predict(problem):
     distance = [lazy_weight_change(np.array([t]), problem.kernel, problem.y, s)[0] for s in scales]
     times = problem.mode_lr * np.asarray(problem.record)
     lam, y = problem.imbalance, problem.target
-    mode = np.asarray(two_layer_output(times, y, lam, np.asarray(problem.mode_scales)[:, None]))
+    mode_scales = np.asarray(problem.mode_scales)[:, None]
+    mode = np.asarray(two_layer_output(times, y, lam, mode_scales))
+    # A coordinate of a diagonal network with the same kernel at the start, twice that of a mode of lam / 2.
+    coordinate = np.asarray(two_layer_output(2 * times, y, lam / 2, mode_scales))
     return {
         "scales": scales,
         "distance": np.asarray(distance),
         "orders": ORDERS,
         "times": times,
         "mode": mode,
-        "mode_kernel": np.asarray(two_layer_kernel(mode, lam, np.asarray(problem.mode_scales)[:, None])) / lam,
+        "mode_kernel": np.asarray(two_layer_kernel(mode, lam, mode_scales)) / lam,
+        "diagonal": coordinate,
+        "diagonal_kernel": np.asarray(diagonal_kernel(coordinate, lam / 8, mode_scales)) / lam,
         "crossover": float(crossover_scale(y, lam)),
-        "step_error": step_error(problem, times),
+        "mode_error": step_error(problem, times, *MODE),
+        "diagonal_error": step_error(problem, times, *COORDINATE),
     }
 
 
-def step_error(problem, times):
+# What two weights put out, and their start, of kernel lam in both cases.
+MODE = (lambda a, w: a * w, lambda lam: (jnp.sqrt(lam), jnp.zeros(())))
+COORDINATE = (lambda u, v: u**2 - v**2, lambda lam: (jnp.sqrt(lam / 8),) * 2)
+
+
+def step_error(problem, times, output, start):
     """Largest leading error of gradient descent on the two weights, for each scale."""
 
     @jax.jit
     def largest(scale):
         def field(weights):
-            a, w = weights
-            missing = (problem.target - scale * a * w) / scale
-            return missing * w, missing * a
+            loss = lambda w: (problem.target - scale * output(*w)) ** 2 / 2 / scale**2  # noqa: E731
+            return jax.tree.map(jnp.negative, jax.grad(loss)(weights))
 
-        start = (jnp.sqrt(problem.imbalance), jnp.zeros(()))
-        (a, w), (of_a, of_w) = descent_error(field, times[1:], start)
-        return problem.mode_lr * jnp.max(jnp.abs(scale * (a * of_w + w * of_a)))
+        weights, errors = descent_error(field, times[1:], start(jnp.asarray(float(problem.imbalance))))
+        moved = jax.vmap(lambda w, e: jax.jvp(lambda w: output(*w), (w,), (e,))[1])(weights, errors)
+        return problem.mode_lr * jnp.max(jnp.abs(scale * moved))
 
     return np.array([largest(s) for s in problem.mode_scales])
 
@@ -102,7 +115,7 @@ def simulate_networks(problem):
     """A network of tanh units beside its linearisation, and one mode in a linear network, at every output scale."""
     trained = [train(problem, s) for s in problem.scales]
     found = {name: np.array([one[name] for one in trained]) for name in trained[0]}
-    modes = [linear_mode(problem, s) for s in problem.mode_scales]
+    modes = [linear_mode(problem, s) | coordinate(problem, s) for s in problem.mode_scales]
     return found | {name: np.stack([one[name] for one in modes]) for name in modes[0]}
 
 
@@ -156,6 +169,21 @@ def linear_mode(problem, scale):
     return {name: value[0] for name, value in simulate(descent, grid(seeds=[0]), problem.record).records.items()}
 
 
+def coordinate(problem, scale):
+    """The same of a diagonal network of one coordinate."""
+
+    def loss(model):
+        return (scale * model.coefficients()[0] - problem.target) ** 2 / 2 / scale**2
+
+    def record(model, _):
+        size = 4 * jnp.sum(model.u**2 + model.v**2)
+        return {"diagonal": scale * model.coefficients()[0], "diagonal_kernel": size / problem.imbalance}
+
+    start = constant((problem.imbalance / 8) ** 0.5, 1)
+    descent = gradient_descent(lambda _, __: start, loss, problem.mode_lr, record)
+    return {name: value[0] for name, value in simulate(descent, grid(seeds=[0]), problem.record).records.items()}
+
+
 def distances(prediction, observation):
     """Weights of the laziest networks against the theory, in units of the next order, 1/scale of their outputs."""
     lazy = prediction["scales"] >= LAZY
@@ -175,14 +203,17 @@ def orders(prediction, observation):
 
 
 def mode_outputs(prediction, observation):
-    """Outputs of one mode at every scale and time, in units of the step's leading error."""
-    return gap(prediction["mode"], observation["mode"], prediction["step_error"][:, None])
+    """Outputs of a mode and of a coordinate at every scale and time, in units of the step's leading error."""
+    return max(gap(prediction[one], observation[one], prediction[f"{one}_error"][:, None]) for one in KINDS)
 
 
 def mode_kernels(prediction, observation):
-    """Kernels of one mode relative to the start's, in units of the step's leading error relative to the outputs'."""
-    expected = prediction["mode_kernel"][:, 1:]
-    return gap(expected, observation["mode_kernel"][:, 1:], prediction["step_error"][:, None] * expected)
+    """Their kernels relative to the start's, in units of the step's leading error relative to the outputs'."""
+    worst = []
+    for one in KINDS:
+        expected, found = (side[f"{one}_kernel"][:, 1:] for side in (prediction, observation))
+        worst.append(gap(expected, found, prediction[f"{one}_error"][:, None] * expected))
+    return max(worst)
 
 
 def draw(figure, problem, prediction, observation):
@@ -202,10 +233,13 @@ def draw(figure, problem, prediction, observation):
         style.networks(middle, t, observation["mode"][i], i=i)
         style.theory(right, t, prediction["mode_kernel"][i], i=i)
         style.networks(right, t, observation["mode_kernel"][i], i=i)
+        style.theory(right, t, prediction["diagonal_kernel"][i], i=i, linestyle=":")
+        style.networks(right, t, observation["diagonal_kernel"][i], i=i, marker="s")
     style.rival(middle, t, problem.target * -np.expm1(-problem.imbalance * t), label="lazy")
     middle.set(xlabel="time", ylabel="output", title="One linear mode")
     middle.legend(loc="lower right", fontsize=7)
     right.set(xlabel="time", ylabel="kernel / kernel at the start", yscale="log")
+    right.text(0.97, 0.05, "dotted, squares: diagonal network", transform=right.transAxes, ha="right", fontsize=7)
     right.set_title(f"Crossover at α = {prediction['crossover']:.2g}")
 
 
@@ -224,7 +258,8 @@ def always_lazy(problem, prediction):
     """The kernel of the start, at every scale."""
     t = prediction["times"]
     lazy = np.broadcast_to(problem.target * -np.expm1(-problem.imbalance * t), prediction["mode"].shape)
-    return prediction | {"mode": lazy, "mode_kernel": np.ones_like(prediction["mode_kernel"])}
+    kernels = {f"{one}_kernel": np.ones_like(prediction["mode_kernel"]) for one in KINDS}
+    return prediction | dict.fromkeys(KINDS, lazy) | kernels
 
 
 def balanced(problem, prediction):
@@ -283,13 +318,13 @@ STUDY = Study(
             "Over three doublings from a scale at which the next order is some 1/10.",
         ),
         Claim(
-            "One mode of a linear network follows its exact flow from rich to lazy.",
+            "A mode of a linear network, and a coordinate of a diagonal one, follow their flow from rich to lazy.",
             mode_outputs,
             3,
             "In units of the leading error of a finite step.",
         ),
         Claim(
-            "Its kernel grows as sqrt(imbalance^2 + 4 (F / alpha)^2) says.",
+            "Kernels grow as sqrt(imbalance^2 + 4 (F / alpha)^2); a coordinate's imbalance is 4 u v.",
             mode_kernels,
             3,
             "The same, relative to the kernel.",
@@ -305,6 +340,7 @@ STUDY = Study(
     formulas=(
         "lazy_rich.output_scale.two_layer_kernel",
         "lazy_rich.output_scale.two_layer_output",
+        "lazy_rich.output_scale.diagonal_kernel",
         "lazy_rich.output_scale.crossover",
         "lazy_rich.output_scale.weight_change",
     ),
