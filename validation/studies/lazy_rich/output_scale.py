@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from sims.engine import grid, simulate
 from sims.networks.centred import centred
@@ -13,7 +14,7 @@ from sims.networks.diagonal import constant
 from sims.networks.linearised import linearised
 from sims.networks.mlp import mlp
 from sims.probes.ntk import empirical_ntk
-from sims.training import gradient_descent
+from sims.training import gradient_descent, training
 from theory.flow import descent_error
 from theory.lazy_rich.laziness import misalignment
 from theory.lazy_rich.output_scale import (
@@ -28,7 +29,7 @@ from theory.lazy_rich.output_scale import (
     two_layer_output,
 )
 from validation import style
-from validation.metrics import gap, rate
+from validation.metrics import fitted_exponent, gap
 from validation.study import Claim, Problem, Rival, Study
 
 ORDERS = {
@@ -47,12 +48,13 @@ TITLES = {
 
 
 def problem(settings, seed):
-    """Inputs, targets and the start of one network, with its tangent kernel there."""
+    """Inputs, targets and the starts of a few networks, with their tangent kernels there."""
     rng = np.random.default_rng(seed)
     x, y = rng.normal(size=(settings["samples"], settings["inputs"])), rng.normal(size=settings["samples"])
-    key = jax.random.key(seed)
-    kernel = np.asarray(tangent_kernel(start_of(settings, key), jnp.asarray(x)))
-    return Problem(**settings, seed=seed, x=x, y=y, kernel=kernel)
+    seeds = seed * settings["networks"] + np.arange(settings["networks"])
+    at_start = jax.jit(lambda seed: tangent_kernel(start_of(settings, jax.random.key(seed)), jnp.asarray(x)))
+    kernels = np.stack([np.asarray(at_start(s)) for s in seeds])
+    return Problem(**settings, seed=seed, x=x, y=y, seeds=seeds, kernels=kernels)
 
 
 def start_of(settings, key):
@@ -68,7 +70,9 @@ def predict(problem):
     """Distances and orders for the network; outputs, kernels and their crossover for one mode."""
     t = problem.lr * problem.steps
     scales = np.asarray(problem.scales)
-    distance = [lazy_weight_change(np.array([t]), problem.kernel, problem.y, s)[0] for s in scales]
+    distance = [
+        [lazy_weight_change(np.array([t]), kernel, problem.y, s)[0] for kernel in problem.kernels] for s in scales
+    ]
     times = problem.mode_lr * np.asarray(problem.record)
     lam, y = problem.imbalance, problem.target
     mode_scales = np.asarray(problem.mode_scales)[:, None]
@@ -113,41 +117,46 @@ def step_error(problem, times, output, start):
 
 def simulate_networks(problem):
     """A network of tanh units beside its linearisation, and one mode in a linear network, at every output scale."""
-    trained = [train(problem, s) for s in problem.scales]
-    found = {name: np.array([one[name] for one in trained]) for name in trained[0]}
+    found = train(problem)
     modes = [linear_mode(problem, s) | coordinate(problem, s) for s in problem.mode_scales]
     return found | {name: np.stack([one[name] for one in modes]) for name in modes[0]}
 
 
-def train(problem, scale):
-    """How far weights, kernel and outputs have gone from the start and from the linearised network."""
+def train(problem):
+    """How far weights, kernel and outputs have gone from the start and from the linearised network: (scales, runs)."""
     x, y = jnp.asarray(problem.x), jnp.asarray(problem.y)
 
-    def start(_, __):
-        # The same network for every run: the one whose kernel the theory was given.
-        network = start_of(vars(problem), jax.random.key(problem.seed))
+    def start(_, hyper):
+        # Those networks whose kernels the theory was given.
+        network = start_of(vars(problem), jax.random.key(hyper["network"]))
         return centred(network), centred(linearised(network))
 
-    def loss(pair):
+    def loss(pair, hyper):
+        scale = hyper["scale"]
         return sum(jnp.mean((scale * f(x)[:, 0] - y) ** 2) / 2 / scale**2 for f in pair)
 
-    def record(pair, _):
+    def record(pair, hyper):
         network, tangent = pair
         return {
             "kernel": tangent_kernel(network.network, x),
             "moved": jnp.sqrt(network.moved()),
-            "network": scale * network(x)[:, 0],
-            "tangent": scale * tangent(x)[:, 0],
+            "network": hyper["scale"] * network(x)[:, 0],
+            "tangent": hyper["scale"] * tangent(x)[:, 0],
         }
 
-    descent = gradient_descent(start, loss, problem.lr, record)
-    now = simulate(descent, grid(seeds=[0]), [0, problem.steps]).records
-    kernels, last = now["kernel"][0], {name: value[0, -1] for name, value in now.items()}
+    descent = training(start, loss, lambda _: optax.sgd(problem.lr), lambda _, hyper: hyper, record)
+    runs = grid(seeds=[0], scale=problem.scales, network=problem.seeds)
+    now = simulate(descent, runs, [0, problem.steps]).on_grid()
+    first, last = ({name: value[0, :, :, i] for name, value in now.items()} for i in (0, 1))
+
+    def size(array, axes):
+        return np.sqrt(np.sum(array**2, axis=axes))
+
     return {
         "weights": last["moved"],
-        "kernel": np.linalg.norm(kernels[1] - kernels[0]) / np.linalg.norm(kernels[0]),
-        "linearisation": np.linalg.norm(last["network"] - last["tangent"]) / np.linalg.norm(last["tangent"]),
-        "misalignment": float(misalignment(kernels[1], kernels[0])),
+        "kernel": size(last["kernel"] - first["kernel"], (-2, -1)) / size(first["kernel"], (-2, -1)),
+        "linearisation": size(last["network"] - last["tangent"], -1) / size(last["tangent"], -1),
+        "misalignment": np.asarray(misalignment(last["kernel"], first["kernel"])),
     }
 
 
@@ -188,7 +197,7 @@ def distances(prediction, observation):
     """Weights of the laziest networks against the theory, in units of the next order, 1/scale of their outputs."""
     lazy = prediction["scales"] >= LAZY
     expected = prediction["distance"][lazy]
-    return gap(expected, observation["weights"][lazy], expected / prediction["scales"][lazy])
+    return gap(expected, observation["weights"][lazy], expected / prediction["scales"][lazy][:, None])
 
 
 # From here on a network of these sizes is lazy, and its exponents are fitted.
@@ -196,10 +205,17 @@ LAZY = 16.0
 
 
 def orders(prediction, observation):
-    """Largest deviation of a fitted exponent."""
+    """Largest deviation of a fitted exponent, in its standard error over networks and the order of the next term."""
     lazy = prediction["scales"] >= LAZY
-    scales = prediction["scales"][lazy]
-    return max(rate(scales, observation[name][lazy], order) for name, order in prediction["orders"].items())
+    scales, worst = prediction["scales"][lazy], []
+    for name, order in prediction["orders"].items():
+        exponent, error = fitted_exponent(scales, observation[name][lazy], log_mean)
+        worst.append(abs(exponent - order) / np.hypot(error, 1 / LAZY))
+    return max(worst)
+
+
+def log_mean(runs):
+    return np.exp(np.mean(np.log(runs)))
 
 
 def mode_outputs(prediction, observation):
@@ -220,8 +236,10 @@ def draw(figure, problem, prediction, observation):
     left, middle, right = figure.subplots(1, 3)
     scales = prediction["scales"]
     for i, (name, order) in enumerate(ORDERS.items()):
-        measured = observation[name]
-        line = prediction["distance"] if name == "weights" else measured[-1] * (scales / scales[-1]) ** order
+        measured = np.exp(np.mean(np.log(observation[name]), axis=1))
+        line = measured[-1] * (scales / scales[-1]) ** order
+        if name == "weights":
+            line = np.exp(np.mean(np.log(prediction["distance"]), axis=1))
         style.theory(left, scales, line, i=i, label=f"{TITLES[name]}: $\\alpha^{{{order}}}$")
         style.networks(left, scales, measured, i=i)
     left.set(xscale="log", yscale="log", xlabel="output scale α", title="Left behind by training")
@@ -239,7 +257,7 @@ def draw(figure, problem, prediction, observation):
     middle.set(xlabel="time", ylabel="output", title="One linear mode")
     middle.legend(loc="lower right", fontsize=7)
     right.set(xlabel="time", ylabel="kernel / kernel at the start", yscale="log")
-    right.text(0.97, 0.05, "dotted, squares: diagonal network", transform=right.transAxes, ha="right", fontsize=7)
+    right.text(0.97, 0.73, "dotted, squares: diagonal network", transform=right.transAxes, ha="right", fontsize=7)
     right.set_title(f"Crossover at α = {prediction['crossover']:.2g}")
 
 
@@ -278,6 +296,7 @@ STUDY = Study(
             samples=10,
             inputs=4,
             width=64,
+            networks=4,
             scales=(1.0, 4.0, 16.0, 32.0, 64.0, 128.0),
             lr=0.2,
             steps=150,
@@ -291,6 +310,7 @@ STUDY = Study(
             samples=40,
             inputs=10,
             width=1000,
+            networks=8,
             scales=(1.0, 4.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0),
             lr=0.2,
             steps=1500,
@@ -314,8 +334,8 @@ STUDY = Study(
         Claim(
             "Weights, kernel and linearisation error fall as 1/alpha, the kernel's turn as 1/alpha^2.",
             orders,
-            0.2,
-            "Over three doublings from a scale at which the next order is some 1/10.",
+            2,
+            "Standard error of the fitted exponent over networks, beside 1/16, the next order at the smallest scale.",
         ),
         Claim(
             "A mode of a linear network, and a coordinate of a diagonal one, follow their flow from rich to lazy.",
