@@ -19,6 +19,7 @@ from theory.lazy_rich.grokking import (
     quadratic_output,
     quadratic_tangent_kernel,
 )
+from theory.lazy_rich.laziness import centred_alignment
 from validation import style
 from validation.metrics import disorder, gap, z_score
 from validation.study import Claim, Problem, Rival, Study
@@ -30,7 +31,7 @@ ROUNDING = 1e-8
 def problem(settings, seed):
     """Gaussian samples of one feature, and the first weights of the networks."""
     rng, d = np.random.default_rng(seed), settings["d"]
-    most = max(samples for samples, _ in settings["cases"])
+    most = max(samples for samples, *_ in settings["cases"])
     x = rng.normal(size=(most + settings["tests"], d)) / np.sqrt(d)
     beta = rng.normal(size=d)
     beta *= np.sqrt(d) / np.linalg.norm(beta)
@@ -40,12 +41,12 @@ def problem(settings, seed):
     return Problem(**settings, seed=seed, **given)
 
 
-def curves(problem, start, samples, scale, factor=1.0):
+def curves(problem, start, samples, scale, curvature, factor=1.0):
     """Training and test error and the mean squared weight at the recorded steps."""
     x, y = problem.x[:samples], problem.y[:samples]
-    richness = factor * problem.curvature / scale
+    richness = factor * curvature / scale
     found = quadratic_descent(problem.steps, x, y, start, richness, problem.lr, every=problem.every)
-    size = np.trace(np.asarray(found.form), axis1=1, axis2=2) / (scale * problem.curvature * problem.d)
+    size = np.trace(np.asarray(found.form), axis1=1, axis2=2) / (scale * curvature * problem.d)
     return {
         "training": np.mean((np.asarray(quadratic_output(found, x)) - y) ** 2, axis=1),
         "test": np.mean((np.asarray(quadratic_output(found, problem.new)) - problem.new_y) ** 2, axis=1),
@@ -59,33 +60,49 @@ def target(problem):
 
 
 def from_start(problem, start, factor=1.0):
-    """Curves of every case (rows) from `start(scale)`."""
-    found = [curves(problem, start(scale), p, scale, factor) for p, scale in problem.cases]
+    """Curves of every case (rows) from `start(scale, curvature)`."""
+    found = [curves(problem, start(*case[1:]), *case, factor) for case in problem.cases]
     return {name: np.stack([one[name] for one in found]) for name in found[0]}
 
 
 def predict(problem, factor=1.0):
     """Infinitely wide networks, and each trained network from its own first weights."""
-    wide = from_start(problem, lambda scale: infinite_width(problem.d, scale, problem.curvature), factor)
-    own = [from_start(problem, lambda s, w=w: network_start(w, s, problem.curvature), factor) for w in problem.weights]
+    wide = from_start(problem, lambda *case: infinite_width(problem.d, *case), factor)
+    own = [from_start(problem, lambda *case, w=w: network_start(w, *case), factor) for w in problem.weights]
     t = problem.lr * np.arange(0, problem.steps + 1, problem.every)
     exact = {f"own_{name}": np.stack([one[name] for one in own]) for name in own[0]}
     named = dict(t=t, threshold=problem.threshold, order=1 / problem.neurons, scales=problem.scales)
-    return wide | exact | named
+    return wide | exact | named | {"aligned": start_alignments(problem), "curved": problem.curved}
+
+
+def start_alignments(problem):
+    """Alignment of the tangent kernel of the start with the labels, of each case."""
+    found = []
+    for samples, scale, curvature in problem.cases:
+        x, y = problem.x[:samples], problem.y[:samples]
+        kernel = quadratic_tangent_kernel(infinite_width(problem.d, scale, curvature), x, x, curvature / scale)
+        found.append(centred_alignment(kernel, np.outer(y, y)))
+    return np.array(found)
 
 
 def simulate_networks(problem):
     """Gradient descent on the weights themselves, all networks at once, case after case."""
-    found = [trained(problem, p, scale) for p, scale in problem.cases]
+    descents = {samples: descent(problem, samples) for samples, *_ in problem.cases}
+    seeds, at = np.arange(problem.networks), range(0, problem.steps + 1, problem.every)
+    found = []
+    for samples, scale, curvature in problem.cases:
+        numbers = {name: np.full(len(seeds), value) for name, value in (("scale", scale), ("curvature", curvature))}
+        runs = grid(seeds=seeds)._replace(hyper={"weights": problem.weights} | numbers)
+        found.append(simulate(descents[samples], runs, at).records)
     return {name: np.stack([one[name] for one in found], axis=1) for name in found[0]}
 
 
-def trained(problem, samples, scale):
-    """Errors of each network (rows) through training, and its mean squared weight."""
+def descent(problem, samples):
+    """Errors through training on that many samples, and the mean squared weight."""
     x, y = jnp.asarray(problem.x[:samples]), jnp.asarray(problem.y[:samples])
 
     def start(_, hyper):
-        return Polynomial(hyper["weights"], jnp.asarray(scale), jnp.asarray(problem.curvature))
+        return Polynomial(hyper["weights"], hyper["scale"], hyper["curvature"])
 
     def errors(model, _):
         wrong = model(jnp.asarray(problem.new)) - jnp.asarray(problem.new_y)
@@ -95,16 +112,13 @@ def trained(problem, samples, scale):
             "weights": jnp.mean(model.weights**2),
         }
 
-    rate = problem.lr * problem.neurons / scale**2
-    run = training(
+    return training(
         start,
         lambda model, _: jnp.mean((model(x) - y) ** 2) / 2,
-        lambda _: optax.sgd(rate),
+        lambda hyper: optax.sgd(problem.lr * problem.neurons / hyper["scale"] ** 2),
         lambda _, __: None,
         errors,
     )
-    runs = grid(seeds=np.arange(problem.networks))._replace(hyper={"weights": problem.weights})
-    return simulate(run, runs, range(0, problem.steps + 1, problem.every)).records
 
 
 def exactly(prediction, observation):
@@ -135,6 +149,14 @@ def out_of_order(prediction, observation):
     return disorder(generalised[:scales]) + int(np.sum(~(generalised > fitted)[:scales]))
 
 
+def misaligned_out_of_order(prediction, observation):
+    """Pairs of cases of which the one with the better aligned tangent kernel does not generalise earlier."""
+    mean = {name: observation[name].mean(axis=0) for name in ("training", "test")}
+    generalised = log_times(prediction, mean)[1][list(prediction["curved"])]
+    aligned = prediction["aligned"][list(prediction["curved"])]
+    return disorder(-generalised[np.argsort(aligned)])
+
+
 def growth(prediction, observation):
     """Factor by which mean squared weights are predicted and measured to grow, in case by case deviations of ln."""
     predicted, measured = (np.log(found["weights"][..., -1]) for found in (prediction, observation))
@@ -155,7 +177,7 @@ def draw(figure, problem, prediction, observation):
     left.set_ylim(1e-3, None)
     left.legend(loc="upper right", fontsize=7.5)
 
-    scales = [scale for _, scale in problem.cases[: problem.scales]]
+    scales = [scale for _, scale, _ in problem.cases[: problem.scales]]
     for i, (name, wide, own) in enumerate(
         zip(
             ("to fit", "to generalise"),
@@ -203,11 +225,9 @@ def kernel_machine(problem, prediction):
     """The kernel of the start, for ever."""
     found = dict(prediction, test=[], training=[])
     steps = np.round(prediction["t"] / problem.lr)[:, None]
-    for samples, scale in problem.cases:
-        start, x = infinite_width(problem.d, scale, problem.curvature), problem.x[:samples]
-        gram, cross = (
-            np.asarray(quadratic_tangent_kernel(start, z, x, problem.curvature / scale)) for z in (x, problem.new)
-        )
+    for samples, scale, curvature in problem.cases:
+        start, x = infinite_width(problem.d, scale, curvature), problem.x[:samples]
+        gram, cross = (np.asarray(quadratic_tangent_kernel(start, z, x, curvature / scale)) for z in (x, problem.new))
         rates, modes = np.linalg.eigh(gram / samples)
         wrong, new_wrong = (
             np.asarray(quadratic_output(start, z)) - labels
@@ -233,9 +253,17 @@ STUDY = Study(
     sizes={
         "smoke": dict(
             d=16,
-            curvature=0.3,
-            # (samples, output scale): first the scales at one number of samples, then other numbers.
-            cases=((76, 0.5), (76, 1.0), (76, 2.0), (12, 1.0), (240, 1.0)),
+            # (samples, output scale, curvature): scales, then other numbers of samples, then other curvatures.
+            cases=(
+                (76, 0.5, 0.3),
+                (76, 1.0, 0.3),
+                (76, 2.0, 0.3),
+                (12, 1.0, 0.3),
+                (240, 1.0, 0.3),
+                (76, 1.0, 0.2),
+                (76, 1.0, 0.6),
+            ),
+            curved=(5, 1, 6),
             scales=3,
             unit=1,
             window=(3, 1, 4),
@@ -249,8 +277,16 @@ STUDY = Study(
         ),
         "paper": dict(
             d=100,
-            curvature=0.25,
-            cases=((550, 0.5), (550, 1.0), (550, 2.0), (90, 1.0), (2400, 1.0)),
+            cases=(
+                (550, 0.5, 0.25),
+                (550, 1.0, 0.25),
+                (550, 2.0, 0.25),
+                (90, 1.0, 0.25),
+                (2400, 1.0, 0.25),
+                (550, 1.0, 0.1),
+                (550, 1.0, 0.5),
+            ),
+            curved=(5, 1, 6),
             scales=3,
             unit=1,
             window=(3, 1, 4),
@@ -282,6 +318,12 @@ STUDY = Study(
         Claim(
             "They generalise after they fit, and the larger the output scale, the later.",
             out_of_order,
+            0,
+            "An order of times.",
+        ),
+        Claim(
+            "The worse the tangent kernel of the start is aligned with the labels, the later they generalise.",
+            misaligned_out_of_order,
             0,
             "An order of times.",
         ),
