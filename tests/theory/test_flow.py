@@ -25,6 +25,14 @@ def test_flow_of_a_pytree_is_the_closed_form():
     assert float(found["rise"][0]) == 0.01
 
 
+def test_a_stiff_flow_in_few_steps():
+    """A fast decay onto a slow one, at rates of 1e6 and 1: an explicit integrator would need a million steps."""
+    field = lambda x: jnp.stack([-1e6 * (x[0] - x[1]), -x[1]])  # noqa: E731
+    found = flow(field, jnp.array([1.0, 3.0]), jnp.array([0.0, 1.0]), stiff=True, max_steps=2000)
+    np.testing.assert_allclose(found[:, 1], np.exp([-1.0, -3.0]), rtol=1e-7)
+    np.testing.assert_allclose(found[:, 0], found[:, 1], rtol=1e-5)
+
+
 def test_descent_error_is_the_error_of_descent_up_to_its_square():
     """What is left after the leading error falls as the square of the step: by four per halving."""
     t = jnp.array([1.0, 4.0, 6.0])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validation.metrics import disorder, gap, rate, regret, z_score
+from validation.metrics import disorder, fitted_exponent, gap, rate, regret, z_score
 from validation.study import Claim, Rival, Study, check, discover, find, select
 
 
@@ -105,6 +105,21 @@ def test_false_alarms_of_z_scores_are_as_rare_as_claimed():
     # Student's t with 31 degrees of freedom: two-sided 5 has probability 2e-5, 3 has 5e-3.
     assert max(found) < 5.5
     assert 0.001 < np.mean(np.array(found) > 3) < 0.012
+
+
+def test_fitted_exponents_know_their_error():
+    """The jackknife's error is the scatter of exponents over repetitions, and the mean is the true exponent."""
+    rng, sizes = np.random.default_rng(2), np.array([2.0, 4.0, 8.0])
+    samples = sizes[:, None] ** -0.5 * np.exp(0.2 * rng.normal(size=(300, 3, 12)))
+    log_mean = lambda runs: np.exp(np.mean(np.log(runs)))  # noqa: E731
+    fits = np.array([fitted_exponent(sizes, one, log_mean) for one in samples])
+    # Least squares on three points: a spread of 0.2 / sqrt(12) over ln 2 sqrt(2).
+    spread = 0.2 / np.sqrt(12) / (np.log(2) * np.sqrt(2))
+    np.testing.assert_allclose(fits[:, 0].mean(), -0.5, atol=5 * spread / np.sqrt(300))
+    np.testing.assert_allclose(fits[:, 0].std(), spread, rtol=0.2)
+    np.testing.assert_allclose(np.sqrt(np.mean(fits[:, 1] ** 2)), spread, rtol=0.2)
+    with pytest.raises(ValueError, match="three sizes and three runs"):
+        fitted_exponent(sizes[:2], samples[0, :2])
 
 
 def test_regret_is_of_the_nearest_moment_and_paired():

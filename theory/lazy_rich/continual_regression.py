@@ -46,7 +46,7 @@ def flow_filter(alpha: Real[ArrayLike, "..."], inputs: int | None = None) -> Fil
         alpha: samples per dimension, > 0.
         inputs: N, for the mean over data sets at that size; None for N = infinity.
     Returns:
-        the `Filter`, of the shape of alpha; its noise is infinite where | |1 - alpha| | <= 1/N.
+        the `Filter`, of the shape of alpha; its noise is infinite where |1 - alpha| <= 1/N.
     Holds when: Gaussian inputs; exact in the mean at every N.
     Source: mean of an inverse Wishart matrix; Advani & Saxe 2017 (arXiv:1710.03667) for N = infinity.
     """
