@@ -166,7 +166,7 @@ def draw(figure, problem, prediction, observation):
         style.theory(left, rho, prediction[name], i=i, label=name)
         style.networks(left, rho, runs.mean(axis=0), i=i, error=runs.std(axis=0) / np.sqrt(len(runs)))
     left.axhline(0, color=style.INK, linewidth=0.7)
-    left.set(xlabel="correlation of the teachers", ylabel="change of error")
+    left.set(xlabel="correlation of the teachers", xticks=(-0.5, 0, 0.5, 1), ylabel="change of error")
     left.set_title("Gradient flow")
     left.legend(loc="upper right")
 
@@ -176,7 +176,7 @@ def draw(figure, problem, prediction, observation):
         style.theory(right, rho, prediction[name][:, 1, 0], i=2 + i, label=label)
         style.networks(right, rho, first.mean(axis=0), i=2 + i)
     right.axhline(prediction["flow"][0, 0, 0], color=style.INK, linewidth=0.7, linestyle=":")
-    right.set(xlabel="correlation of the teachers", ylabel="error on the first task")
+    right.set(xlabel="correlation of the teachers", xticks=(-0.5, 0, 0.5, 1), ylabel="error on the first task")
     right.set_title("After both; dotted: flow, after the first")
     right.legend(loc="upper right")
 

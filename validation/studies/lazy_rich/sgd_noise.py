@@ -221,15 +221,20 @@ def draw(figure, problem, prediction, observation):
             runs = np.stack([one[name] for one in found["fitted"][: len(loads)]])
             values = [log_mean(one) for one in runs]
             exponent, error = fitted_exponent(loads, runs, log_mean)
-            style.networks(axes, loads, values, i=2 * i, label=f"χ = {chi:g}: {exponent:.2f} ± {error:.2f}")
             line = values[-1] * (loads / loads[-1]) ** course[law]
-            style.theory(axes, loads, line, i=2 * i, label=f"exponent {course[law]:.3g}")
+            style.theory(axes, loads, line, i=2 * i, label=f"χ = {chi:g}: exponent {course[law]:.3g}")
+            style.networks(axes, loads, values, i=2 * i, label=f"measured {exponent:.2f} ± {error:.2f}")
     left.set(xscale="log", yscale="log", xlabel="time  lr · steps / d", ylabel="a = w₁ / √d,  r = |w⊥| / √d")
     left.set_title("Fresh samples")
     left.legend(loc="lower right", fontsize=7)
     for axes, title in ((middle, "Signal a when all fits"), (right, "Time until all fits")):
         axes.set(xscale="log", yscale="log", xlabel="load  P / d")
         axes.set_title(title)
+        axes.set_xticks([10, 20, 50], ["10", "20", "50"])
+        axes.minorticks_off()
+        # Room for the legend above the points.
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high * (high / low) ** 0.6)
         axes.legend(loc="upper left", fontsize=7)
 
 
