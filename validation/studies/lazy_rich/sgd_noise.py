@@ -265,9 +265,9 @@ STUDY = Study(
             inputs=32,
             batch=16,
             fresh_lr=16.0,
-            fresh_steps=20_000,
+            fresh_steps=5000,
             # Loads P / d by the exponent of the density of distances.
-            loads={0.0: (8, 13, 20), 1.0: (13, 20, 52)},
+            loads={0.0: (8, 13, 20), 1.0: (13, 26, 52)},
             temperatures=(32.0, 64.0, 128.0),
             runs=8,
         ),
