@@ -140,8 +140,12 @@ def residual(
     return _residual(field, inputs @ inputs.T / inputs.shape[1], y, gamma, lr)
 
 
-def checked_training(x, y, gamma, lr, points):
-    """All inputs (samples, then further points), labels, richness and step."""
+def checked_training(x, y, gamma, lr, points) -> tuple[Array, Array, Array, Array]:
+    """Training data and settings of a mean field, or a sentence that says what is wrong with them.
+
+    Arguments: as for `linear_mean_field`.
+    Returns: all inputs (samples, then further points), labels, richness and step.
+    """
     x, y = matrix("x", x), real("y", y)
     if y.shape != x.shape[:1]:
         raise ValueError(f"y must hold a label for each of {x.shape[0]} samples, got shape {y.shape}")

@@ -121,89 +121,122 @@ class _Layer(NamedTuple):
     by_u: Array
 
 
+class _Now(NamedTuple):
+    """The rows of one time: the first of them, traced, and how many there are, a Python int."""
+
+    first: Array
+    points: int
+
+
+class _Given(NamedTuple):
+    """What is known before training: noise (L, 2, S, n), and the kernels (n, n) below the first and above the last."""
+
+    noise: Array
+    bottom: Array
+    top: Array
+    gamma: Array
+    lr: Array
+
+
 @partial(jax.jit, static_argnames=("activation", "responses"))
 def _sweep(noise, kernel, y, gamma, lr, activation, responses: bool) -> SampledMeanField:
     depth, _, samples, times, q = noise.shape
     p, n = len(y), times * q
-    noise = noise.reshape(depth, 2, samples, n)
     zeros = partial(jnp.zeros, dtype=kernel.dtype)
-    bottom, top = jnp.tile(kernel, (times, times)), jnp.ones((n, n), kernel.dtype)
+    tops = jnp.ones((n, n), kernel.dtype)
+    given = _Given(noise.reshape(depth, 2, samples, n), jnp.tile(kernel, (times, times)), tops, gamma, lr)
     flat, square, cube = zeros((samples, n)), zeros((n, n)), zeros((samples, n, n))
     layers = [_Layer(*[flat] * 3, *[square] * 7, cube, cube if i else cube[:1]) for i in range(depth)]
-    wave = lambda h: jax.jvp(activation, (h,), (jnp.ones_like(h),))  # noqa: E731
-    bent = lambda h: jax.jvp(lambda k: wave(k)[1], (h,), (jnp.ones_like(h),))[1]  # noqa: E731
 
     def at(t, state):
         layers, outputs, errors = state
-        first, layers = t * q, list(layers)
-        rows = lambda array: jax.lax.dynamic_slice_in_dim(array, first, q, axis=-2)  # noqa: E731
-        now = lambda array: jax.lax.dynamic_slice_in_dim(array, first, q, axis=1)  # noqa: E731
-
-        def put(array, new, axis=0):
-            return jax.lax.dynamic_update_slice_in_dim(array, new, first, axis=axis)
-
-        def coupling(below: _Layer | None):
-            """C(t, s < t) of a layer; `errors` are still zero from t on."""
-            driven = lr * rows(bottom if below is None else below.features) * errors
-            return driven if below is None else driven + rows(below.a)
-
-        def meet(kept, new, all_of_them):
-            """The symmetric matrix `kept` with the rows and columns of time t."""
-            block = new.T @ all_of_them / samples
-            return put(put(kept, block), block.T, axis=1)
-
-        bends = []
-        for i, layer in enumerate(layers):
-            c = coupling(layers[i - 1] if i else None)
-            root = _grown_root(layer.root_u, bottom if i == 0 else layers[i - 1].features, first, q)
-            h = noise[i, 0] @ rows(root).T + gamma * layer.g @ c.T
-            phi, slope = wave(h)
-            bends.append(bent(h))
-            all_phi = put(layer.phi, phi, axis=1)
-            a = layer.a
-            if responses:
-                a = put(a, jnp.mean(slope[:, :, None] * jnp.einsum("qn,snm->sqm", c, layer.by_r), axis=0))
-            layers[i] = layer._replace(
-                phi=all_phi,
-                slope=put(layer.slope, slope, axis=1),
-                root_u=root,
-                features=meet(layer.features, phi, all_phi),
-                a=a,
-                coupling=put(layer.coupling, c),
-            )
-        f = jnp.sum(coupling(layers[-1]), axis=1)
+        layers, bends, now = list(layers), [], _Now(t * q, q)
+        for i in range(depth):
+            below = layers[i - 1] if i else None
+            layers[i], bend = _upwards(given, i, layers[i], below, errors, now, activation, responses)
+            bends.append(bend)
+        f = jnp.sum(_coupling(given, layers[-1], errors, now), axis=1)
         for i in reversed(range(depth)):
-            layer, over = layers[i], layers[i + 1] if i + 1 < depth else None
-            root = _grown_root(layer.root_r, top if over is None else over.gradients, first, q)
-            d = gamma * lr * rows(top if over is None else over.gradients) * errors
-            d = d if over is None else d + rows(over.b)
-            z = noise[i, 1] @ rows(root).T + layer.phi @ d.T
-            slope = now(layer.slope)
-            g = slope * z
-            all_g = put(layer.g, g, axis=1)
-            layer = layer._replace(root_r=root, g=all_g, gradients=meet(layer.gradients, g, all_g))
-            if responses:
-                here = jax.nn.one_hot(first + jnp.arange(q), n, dtype=h.dtype)
-                by_h = slope[:, :, None] * d * layer.slope[:, None, :] + (bends[i] * z)[:, :, None] * here
-                earlier = gamma * by_h @ layer.coupling
-                by_r = slope[:, :, None] * here + earlier @ layer.by_r
-                layer = layer._replace(by_r=put(layer.by_r, by_r, axis=1))
-                if i:
-                    by_u = by_h + earlier @ layer.by_u
-                    layer = layer._replace(by_u=put(layer.by_u, by_u, axis=1), b=put(layer.b, jnp.mean(by_u, axis=0)))
-            layers[i] = layer
+            above = layers[i + 1] if i + 1 < depth else None
+            layers[i] = _downwards(given, i, layers[i], above, errors, now, bends[i], responses)
         missing = jnp.concatenate([(y - f[:p]) / p, zeros(q - p)])
-        return tuple(layers), outputs.at[t].set(f), jax.lax.dynamic_update_slice(errors, missing, (first,))
+        return tuple(layers), outputs.at[t].set(f), jax.lax.dynamic_update_slice(errors, missing, (now.first,))
 
-    start = tuple(layers), zeros((times, q)), zeros(n)
-    layers, outputs, _ = jax.lax.fori_loop(0, times, at, start)
+    layers, outputs, _ = jax.lax.fori_loop(0, times, at, (tuple(layers), zeros((times, q)), zeros(n)))
     features, gradients = (jnp.stack([getattr(layer, name) for layer in layers]) for name in ("features", "gradients"))
     split = depth, times, q, times, q
     return SampledMeanField(outputs, features.reshape(split), gradients.reshape(split))
 
 
-def _grown_root(root, covariance, first, q: int):
-    """Cholesky factor with rows first ... first + q - 1 filled in; a direction without variance gets none.
+def _upwards(given: _Given, i: int, layer: _Layer, below, errors, now, activation, responses: bool):
+    """One layer at time `now` in the forward pass, and phi''(h) there."""
+    c = _coupling(given, below, errors, now)
+    root = _grown_root(layer.root_u, given.bottom if below is None else below.features, now)
+    h = given.noise[i, 0] @ _rows(root, now).T + given.gamma * layer.g @ c.T
+    ones = jnp.ones_like(h)
+    wave = lambda h: jax.jvp(activation, (h,), (ones,))  # noqa: E731
+    (phi, slope), (_, bend) = jax.jvp(wave, (h,), (ones,))
+    all_phi, a = _put(layer.phi, phi, now, axis=1), layer.a
+    if responses:
+        a = _put(a, jnp.mean(slope[:, :, None] * jnp.einsum("qn,snm->sqm", c, layer.by_r), axis=0), now)
+    layer = layer._replace(
+        phi=all_phi,
+        slope=_put(layer.slope, slope, now, axis=1),
+        root_u=root,
+        features=_met(layer.features, phi, all_phi, now),
+        a=a,
+        coupling=_put(layer.coupling, c, now),
+    )
+    return layer, bend
+
+
+def _downwards(given: _Given, i: int, layer: _Layer, above, errors, now, bend, responses: bool) -> _Layer:
+    """The same layer in the backward pass."""
+    over = given.top if above is None else above.gradients
+    root = _grown_root(layer.root_r, over, now)
+    d = given.gamma * given.lr * _rows(over, now) * errors
+    d = d if above is None else d + _rows(above.b, now)
+    z = given.noise[i, 1] @ _rows(root, now).T + layer.phi @ d.T
+    slope = jax.lax.dynamic_slice_in_dim(layer.slope, now.first, now.points, axis=1)
+    g = slope * z
+    all_g = _put(layer.g, g, now, axis=1)
+    layer = layer._replace(root_r=root, g=all_g, gradients=_met(layer.gradients, g, all_g, now))
+    if not responses:
+        return layer
+    here = jax.nn.one_hot(now.first + jnp.arange(now.points), len(errors), dtype=z.dtype)
+    # dg/dh through phi'' and through what the layer's own outputs send back.
+    by_h = slope[:, :, None] * d * layer.slope[:, None, :] + (bend * z)[:, :, None] * here
+    earlier = given.gamma * by_h @ layer.coupling
+    by_r = slope[:, :, None] * here + earlier @ layer.by_r
+    layer = layer._replace(by_r=_put(layer.by_r, by_r, now, axis=1))
+    if i == 0:
+        return layer
+    by_u = by_h + earlier @ layer.by_u
+    return layer._replace(by_u=_put(layer.by_u, by_u, now, axis=1), b=_put(layer.b, jnp.mean(by_u, axis=0), now))
+
+
+def _coupling(given: _Given, below: _Layer | None, errors, now):
+    """C(t, s < t) of the layer above `below`; `errors` are still zero from t on."""
+    driven = given.lr * _rows(given.bottom if below is None else below.features, now) * errors
+    return driven if below is None else driven + _rows(below.a, now)
+
+
+def _rows(array, now):
+    return jax.lax.dynamic_slice_in_dim(array, now.first, now.points, axis=0)
+
+
+def _put(array, new, now, axis=0):
+    return jax.lax.dynamic_update_slice_in_dim(array, new, now.first, axis=axis)
+
+
+def _met(kept, new, all_of_them, now):
+    """The symmetric matrix of averages `kept` with the rows and columns of time `now`."""
+    block = new.T @ all_of_them / len(new)
+    return _put(_put(kept, block, now), block.T, now, axis=1)
+
+
+def _grown_root(root, covariance, now):
+    """Cholesky factor with the rows of `now` filled in; a direction without variance gets none.
 
     Kernels of training are singular: an input that does not move has the same u at all times.
     """
@@ -211,7 +244,7 @@ def _grown_root(root, covariance, first, q: int):
     smallest = 1e4 * jnp.finfo(root.dtype).eps
 
     def row(j, root):
-        i = first + j
+        i = now.first + j
         alive = jnp.diagonal(root) > 0
         wanted = jnp.where(alive, covariance[i], 0.0)
         solvable = jnp.where(alive[:, None], root, jnp.eye(n, dtype=root.dtype))
@@ -220,7 +253,7 @@ def _grown_root(root, covariance, first, q: int):
         pivot = jnp.sqrt(jnp.where(left > smallest * covariance[i, i], left, 0.0))
         return root.at[i].set(jnp.where(jnp.arange(n) < i, found, 0.0)).at[i, i].set(pivot)
 
-    return jax.lax.fori_loop(0, q, row, root)
+    return jax.lax.fori_loop(0, now.points, row, root)
 
 
 def _check_smooth(activation) -> None:
