@@ -99,18 +99,19 @@ def tangent_kernel(
     return jnp.sum(below * above, axis=0)
 
 
-def equal_times(field: MeanField | tuple) -> tuple[Float[Array, "L T Q Q"], Float[Array, "L T"]]:
+def equal_times(field: tuple) -> tuple[Float[Array, "L T Q Q"], Float[Array, "..."]]:
     """Features and gradients at equal times, H^l(t, t) and G^l(t, t).
 
     Arguments:
-        field: a `MeanField`.
+        field: a `MeanField`, or a `SampledMeanField`, whose signals differ from point to point.
     Returns:
-        (features, gradients), of shapes (L, T, Q, Q) and (L, T), as `tangent_kernel` takes them.
+        (features, gradients), of shapes (L, T, Q, Q) and (L, T) or (L, T, Q, Q), as `tangent_kernel` takes them.
     Holds when: always.
     Source: a definition.
     """
-    features, gradients = MeanField(*field)[1:3]
-    return jnp.einsum("ltmtn->ltmn", features), jnp.einsum("ltt->lt", gradients)
+    features, gradients = real("features", field[1]), real("gradients", field[2])
+    subscripts = "ltt->lt" if gradients.ndim == 3 else "ltmtn->ltmn"
+    return jnp.einsum("ltmtn->ltmn", features), jnp.einsum(subscripts, gradients)
 
 
 def residual(

@@ -7,7 +7,7 @@ import pytest
 
 from theory.kernels.mean_field import whole_batches
 from theory.kernels.particles import mean_field_descent, quadrature_neurons
-from theory.lazy_rich.mean_field_linear import linear_mean_field
+from theory.lazy_rich.mean_field_linear import equal_times, linear_mean_field, tangent_kernel
 from theory.lazy_rich.mean_field_sampled import sampled_mean_field, single_neuron_noise
 
 RNG = np.random.default_rng(5)
@@ -73,6 +73,16 @@ def test_what_comes_later_changes_nothing():
     short = sampled_mean_field(noise[..., :4, :], X, Y, GAMMA, LR, jnp.tanh)
     np.testing.assert_allclose(short.outputs, long.outputs[:4], rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(short.gradients, long.gradients[:, :4, :, :4], rtol=1e-9, atol=1e-10)
+
+
+def test_the_tangent_kernel_drives_the_first_step():
+    """In the mean over sets of neurons; outputs come from responses, the kernel from covariances."""
+    noises = [single_neuron_noise(key, 500, 1, 3, 2) for key in jax.random.split(jax.random.key(3), 8)]
+    fields = [sampled_mean_field(noise, X, Y, 1.0, 1e-4, jnp.tanh, NEW) for noise in noises]
+    points = np.concatenate([X, NEW])
+    rates = np.array([np.asarray(f.outputs[1]) / 1e-4 for f in fields])
+    kernels = np.array([tangent_kernel(*equal_times(f), points)[0] for f in fields])
+    assert z(rates - kernels[:, :, :2] @ Y / 2, 0.0) < 7
 
 
 def test_without_richness_features_stay():
