@@ -18,7 +18,7 @@ class Perceptron(eqx.Module):
         return x @ self.weights / jnp.sqrt(self.weights.size)
 
 
-def boundary_samples(key, samples: int, inputs: int, chi: float) -> tuple[Float[Array, "P d"], Float[Array, " P"]]:
+def boundary_samples(key, samples: int, inputs: int, chi) -> tuple[Float[Array, "P d"], Float[Array, " P"]]:
     """Inputs in rows and labels: |x_1| of density ~ z^chi e^{-z^2/2}, a fair sign, all else standard normal."""
     near, sign, rest = jax.random.split(key, 3)
     x = jax.random.normal(rest, (samples, inputs))

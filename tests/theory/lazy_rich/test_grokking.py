@@ -67,8 +67,12 @@ def test_records_are_those_of_every_step():
 @given(seeds, scales, curvatures)
 def test_the_flow_is_the_limit_of_descent(seed, scale, curvature):
     x, y, w = drawn(seed)
-    start, t = network_start(w, scale, curvature), 1.0
-    end = quadratic_flow(np.array([t]), x, y, start, curvature / scale)
+    start, r = network_start(w, scale, curvature), curvature / scale
+    # A fraction of the fastest time: of the kernel, and of what errors do to the weights.
+    rate = np.linalg.eigvalsh(quadratic_tangent_kernel(start, x, x, r))[-1] / P
+    errors = np.abs(y - np.asarray(quadratic_output(start, x)))
+    t = float(0.3 / (rate + 2 * r * np.mean(errors * np.sum(x**2, axis=1))))
+    end = quadratic_flow(np.array([t]), x, y, start, r)
     steps = 64
     coarse, fine = (
         quadratic_descent(k * steps, x, y, start, curvature / scale, t / (k * steps)).form[-1] for k in (1, 2)

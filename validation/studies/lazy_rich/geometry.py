@@ -36,7 +36,7 @@ def alignments(features, task):
     }
 
 
-def predict(problem, swapped=False):
+def predict(problem):
     """Margins and alignments of each network at the recorded steps: {(activation, loss): name -> (tasks, times)}."""
     # Steps, and the sampling of a P x P kernel by N units; the path is sampled likewise.
     order = problem.lr / problem.samples + problem.samples / problem.width
@@ -51,9 +51,8 @@ def predict(problem, swapped=False):
             for loss, found_rows in rows.items():
                 t = np.asarray(time_on_path(tau, path.margin, loss))
                 found_rows.append({key: on_clock(problem, loss, t, value) for key, value in known.items()})
-        other = {"tanh": "relu", "relu": "tanh"}[name] if swapped else name
         for loss, courses in rows.items():
-            found[other, loss] = {key: np.stack([row[key] for row in courses]) for key in SEEN}
+            found[name, loss] = {key: np.stack([row[key] for row in courses]) for key in SEEN}
     return found
 
 
@@ -169,7 +168,8 @@ def draw(figure, problem, prediction, observation):
 
 def swapped(problem, prediction):
     """Tanh keeps the inputs, ReLU learns the labels."""
-    return predict(problem, swapped=True)
+    other = {"tanh": "relu", "relu": "tanh"}
+    return prediction | {(other[name], loss): prediction[name, loss] for name in ACTIVATIONS for loss in LOSSES}
 
 
 def lazy(problem, prediction):

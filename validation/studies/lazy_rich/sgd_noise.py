@@ -23,19 +23,19 @@ def fresh_records(problem):
     return np.unique(np.geomspace(1, problem.fresh_steps, 24).astype(int))
 
 
-def predict(problem, *, flat=False, quiet=False):
+def predict(problem, *, quiet=False):
     """Signal and noise on fresh samples; exponents and bounds on training sets, for each density exponent."""
     found = {"order": problem.inputs**-0.5, "loads": problem.loads, "temperatures": np.asarray(problem.temperatures)}
     t = fresh_records(problem) * problem.fresh_lr / problem.inputs
     temperature = problem.fresh_lr
     for chi in problem.loads:
         course = noise_flow(t, 1e-3 if quiet else temperature, chi)
-        laws = noise_exponents(1.0 if flat else chi)
+        laws = noise_exponents(chi)
         found[chi] = {
             "t": t,
             "signal": np.asarray(course.signal),
             "noise": np.asarray(course.noise),
-            "plateau": np.asarray(noise_plateau(problem.temperatures, chi)),
+            "plateau": np.asarray(noise_plateau(np.asarray(problem.temperatures), chi)),
             "least": np.asarray([least_signal(temp, load, chi) for temp, load in cases(problem, chi)]),
             "weights": float(laws.weights_in_samples),
             "time": float(laws.time_in_samples),
@@ -240,7 +240,9 @@ def draw(figure, problem, prediction, observation):
 
 def same_for_all(problem, prediction):
     """The exponent does not depend on how many samples lie near the boundary."""
-    return predict(problem, flat=True)
+    laws = noise_exponents(1.0)
+    flat = {"weights": float(laws.weights_in_samples), "time": float(laws.time_in_samples)}
+    return prediction | {chi: prediction[chi] | flat for chi in problem.loads}
 
 
 def no_noise(problem, prediction):
@@ -250,10 +252,7 @@ def no_noise(problem, prediction):
 
 def random_walk(problem, prediction):
     """Weights walk at random: their size grows as the root of time, and with the root of T."""
-    found = {name: dict(value) if name in problem.loads else value for name, value in prediction.items()}
-    for chi in problem.loads:
-        found[chi]["temperature"] = 0.5
-    return found
+    return prediction | {chi: prediction[chi] | {"temperature": 0.5} for chi in problem.loads}
 
 
 STUDY = Study(

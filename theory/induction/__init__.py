@@ -1,0 +1,1 @@
+"""Induction heads: when in-context learning appears, how abruptly, and what it competes with."""
