@@ -34,6 +34,11 @@ def rate(sizes, errors, order: float) -> float:
     return abs(slope(sizes, errors) - order)
 
 
+def log_mean(runs) -> float:
+    """Geometric mean of positive numbers: what a power law is fitted to."""
+    return float(np.exp(np.mean(np.log(runs))))
+
+
 def fitted_exponent(sizes, samples, statistic=np.mean) -> tuple[float, float]:
     """Log-log slope of `statistic(runs)` against `sizes`, and its standard error over runs (jackknife).
 

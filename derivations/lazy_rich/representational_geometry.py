@@ -1,5 +1,7 @@
 """Representational geometry: neurons driven by errors alone, and alignments at the end of their path."""
 
+import itertools
+
 import sympy as sp
 
 from derivations.formula import Formula, Interval
@@ -38,10 +40,10 @@ def _rectified(read):
 
 def _half_of_them_active():
     """A unit keeps those samples of its class on which it started active, each with probability 1/2."""
-    half = sp.Rational(1, 2)
-    same, other = half, half**2
-    # Proportional to 1 + J on a class.
-    return sp.Matrix([same / other - 2, other - half**2])
+    patterns = [sp.Matrix(p) for p in itertools.product((0, 1), repeat=2)]
+    together = sum((p * p.T for p in patterns), sp.zeros(2, 2)) / len(patterns)
+    # A quarter of 1 + J.
+    return 4 * together - sp.eye(2) - sp.ones(2, 2)
 
 
 _size = sp.sqrt(P**2 / 4 + 2 * P - 1)
@@ -74,13 +76,13 @@ def _driven_by_errors():
     return sp.Matrix(left)
 
 
-def _formula(read, title, expression, proofs, backs, lowest):
+def _formula(read, title, expression, proofs, backs):
     return Formula(
         title=title,
         backs=f"theory.lazy_rich.representational_geometry.{backs}",
         symbol=sp.Symbol("A"),
         arguments=(P,),
-        domain={P: Interval(lowest, 40)},
+        domain={P: Interval(4, 40)},
         expression=expression.subs(P, 2 * sp.floor(P / 2)),
         proofs=proofs,
         call=lambda p: (2 * int(p / 2),),
@@ -95,7 +97,6 @@ rectified = _formula(
     RECTIFIED[0],
     {"explicit kernels": _rectified(0), "half of the samples stay active": _half_of_them_active},
     "rectified_alignments",
-    4,
 )
 
 rectified_inputs = _formula(
@@ -104,7 +105,6 @@ rectified_inputs = _formula(
     RECTIFIED[1],
     {"explicit kernels": _rectified(1), "neurons are driven by errors alone": _driven_by_errors},
     "rectified_alignments",
-    4,
 )
 
 saturated = _formula(
@@ -116,5 +116,4 @@ saturated = _formula(
         "with the labels it is 1": lambda: sp.simplify(_aligned(_task(6)[0] * _task(6)[0].T, 2 * _task(6)[2]) - 1),
     },
     "saturated_alignments",
-    4,
 )

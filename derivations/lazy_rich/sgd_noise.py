@@ -18,7 +18,7 @@ def moment(power):
     return 2 ** (power / 2) * sp.gamma((power + 1) / 2) / sp.sqrt(sp.pi)
 
 
-def share(cosines, sines, chi=chi):
+def share(cosines, sines):
     """int_0^{arctan 1/rho} cos^m sin^n over int_0^pi sin^chi."""
     first, second = (sines + 1) / 2, sp.Rational(cosines + 1, 2)
     whole = sp.sqrt(sp.pi) * sp.gamma((1 + chi) / 2) / sp.gamma(1 + chi / 2)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validation.metrics import disorder, fitted_exponent, gap, rate, regret, z_score
+from validation.metrics import disorder, fitted_exponent, gap, log_mean, rate, regret, z_score
 from validation.study import Claim, Rival, Study, check, discover, find, select
 
 
@@ -111,7 +111,6 @@ def test_fitted_exponents_know_their_error():
     """The jackknife's error is the scatter of exponents over repetitions, and the mean is the true exponent."""
     rng, sizes = np.random.default_rng(2), np.array([2.0, 4.0, 8.0])
     samples = sizes[:, None] ** -0.5 * np.exp(0.2 * rng.normal(size=(300, 3, 12)))
-    log_mean = lambda runs: np.exp(np.mean(np.log(runs)))  # noqa: E731
     fits = np.array([fitted_exponent(sizes, one, log_mean) for one in samples])
     # Least squares on three points: a spread of 0.2 / sqrt(12) over ln 2 sqrt(2).
     spread = 0.2 / np.sqrt(12) / (np.log(2) * np.sqrt(2))

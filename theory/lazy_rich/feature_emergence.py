@@ -55,8 +55,8 @@ def lazy_gradient(
     Holds when: V is at its minimum; any activation, any labels.
     Source: derived in derivations/lazy_rich/feature_emergence.py; Tian 2025 (arXiv:2509.21519), lazy stage.
     """
-    f = _centred(matrix("features", features))
-    y = _centred(matrix("labels", labels, rows=f.shape[0]))
+    f = centred(matrix("features", features))
+    y = centred(matrix("labels", labels, rows=f.shape[0]))
     eta = non_negative("decay", decay)
     left, s, right = jnp.linalg.svd(f, full_matrices=False)
     # Directions that rounding alone fills are none: without decay they would count in full.
@@ -102,7 +102,7 @@ def feature_energy(
     Source: Tian 2025 (arXiv:2509.21519), independent stage.
     """
     w, x = real("w", w), matrix("x", x)
-    y = _centred(matrix("labels", labels, rows=x.shape[0]))
+    y = centred(matrix("labels", labels, rows=x.shape[0]))
     if w.shape[-1:] != x.shape[1:]:
         raise ValueError(f"w must have {x.shape[1]} entries along its last axis, got shape {w.shape}")
     return jnp.sum(((w @ x.T) ** 2 @ y) ** 2, axis=-1) / 2
@@ -263,5 +263,12 @@ def _parts(w, table):
     return u, v, division(table)
 
 
-def _centred(x: Float[Array, "n K"]) -> Float[Array, "n K"]:
+def centred(x: Float[Array, "n K"]) -> Float[Array, "n K"]:
+    """Columns less their mean over samples.
+
+    Arguments: x: samples in rows, (n, K).
+    Returns: (n, K).
+    Holds when: always.
+    Source: a definition.
+    """
     return x - jnp.mean(x, axis=0)

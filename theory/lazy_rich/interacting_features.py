@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
 from theory.checks import matrix, non_negative, positive, real
-from theory.lazy_rich.feature_emergence import Ascent, sphere_ascent
+from theory.lazy_rich.feature_emergence import Ascent, centred, sphere_ascent
 
 
 def ridge_loss(
@@ -36,8 +36,8 @@ def ridge_loss(
     Holds when: always.
     Source: derived in derivations/lazy_rich/interacting_features.py.
     """
-    f, y = _centred(matrix("features", features)), matrix("labels", labels)
-    y = _centred(matrix("labels", y, rows=f.shape[0]))
+    f, y = centred(matrix("features", features)), matrix("labels", labels)
+    y = centred(matrix("labels", y, rows=f.shape[0]))
     eta = positive("decay", decay)
     return jnp.sum(y * (y - f @ _readout(f, y, eta))) / 2
 
@@ -62,8 +62,8 @@ def field_energy(
     Holds when: always.
     Source: derived in derivations/lazy_rich/interacting_features.py.
     """
-    f, others = real("feature", feature), _centred(matrix("others", others))
-    y = _centred(matrix("labels", labels, rows=others.shape[0]))
+    f, others = real("feature", feature), centred(matrix("others", others))
+    y = centred(matrix("labels", labels, rows=others.shape[0]))
     if f.shape != others.shape[:1]:
         raise ValueError(f"feature must hold {others.shape[0]} samples, got shape {f.shape}")
     f, eta = f - jnp.mean(f), positive("decay", decay)
@@ -203,7 +203,3 @@ def _checked_field(w, strengths, decay):
 def _readout(f, y, eta):
     """(F^T F + eta)^{-1} F^T y: the ridge regression of y on F."""
     return jnp.linalg.solve(f.T @ f + eta * jnp.eye(f.shape[1], dtype=f.dtype), f.T @ y)
-
-
-def _centred(x: Float[Array, "n K"]) -> Float[Array, "n K"]:
-    return x - jnp.mean(x, axis=0)

@@ -35,7 +35,7 @@ from theory.lazy_rich.laziness import relative_change
 from theory.lazy_rich.output_scale import KERNEL_ORDER, WEIGHT_ORDER
 from theory.lazy_rich.sgd_noise import noise_exponents
 from validation import style
-from validation.metrics import disorder, fitted_exponent, gap
+from validation.metrics import disorder, fitted_exponent, gap, log_mean
 from validation.study import Claim, Problem, Rival, Study
 
 # Cells with T / alpha up to here are lazy: there the hidden representation moves by a few per cent.
@@ -170,10 +170,6 @@ def simulate_networks(problem):
         "batch_crowding": problem.batch * float(np.mean(batches[0]["crowding"])),
         "sets": np.stack([known, *sets]),
     }
-
-
-def log_mean(runs):
-    return np.exp(np.mean(np.log(runs)))
 
 
 def crossover(prediction, observation):

@@ -29,7 +29,7 @@ from theory.lazy_rich.output_scale import (
     two_layer_output,
 )
 from validation import style
-from validation.metrics import fitted_exponent, gap
+from validation.metrics import fitted_exponent, gap, log_mean
 from validation.study import Claim, Problem, Rival, Study
 
 ORDERS = {
@@ -212,10 +212,6 @@ def orders(prediction, observation):
         exponent, error = fitted_exponent(scales, observation[name][lazy], log_mean)
         worst.append(abs(exponent - order) / np.hypot(error, 1 / LAZY))
     return max(worst)
-
-
-def log_mean(runs):
-    return np.exp(np.mean(np.log(runs)))
 
 
 def mode_outputs(prediction, observation):

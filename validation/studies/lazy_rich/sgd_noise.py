@@ -14,7 +14,7 @@ from sims.tasks.noisy_boundary import Perceptron, boundary_samples, hinge
 from sims.training import training
 from theory.lazy_rich.sgd_noise import late_signal, least_signal, noise_exponents, noise_flow, noise_plateau
 from validation import style
-from validation.metrics import fitted_exponent, gap, z_score
+from validation.metrics import fitted_exponent, gap, log_mean, z_score
 from validation.study import Claim, Rival, Study
 
 
@@ -157,10 +157,6 @@ def exponent_in_samples(name, law):
         return max(worst)
 
     return measure
-
-
-def log_mean(runs):
-    return np.exp(np.mean(np.log(runs)))
 
 
 def by_temperature(found, prediction, chi, name):
