@@ -60,7 +60,7 @@ def _driven_by_errors():
     pre = weights  # orthonormal inputs: w . x_mu is a coordinate
     margins = [y[m] * sum(readout[i] * phi(pre[i, m]) for i in range(2)) / 2 for m in range(2)]
     # A symmetric start: the second neuron is the first with the samples and the sign of its readout exchanged.
-    same = {readout[0]: a, readout[1]: -a, weights[1, 0]: weights[0, 1], weights[1, 1]: weights[0, 0]}
+    same = [(readout[0], a), (readout[1], -a), (weights[1, 0], weights[0, 1]), (weights[1, 1], weights[0, 0])]
     left = [sp.expand((margins[0] - margins[1]).subs(same))]
     m = sp.Symbol("m", real=True)
     for loss in (sp.log(1 + sp.exp(-m)), (1 - m) ** 2 / 2):
