@@ -38,11 +38,12 @@ def _omega(y):
     z = jax.lax.fori_loop(0, 8, step, z)
     # One step on w itself: exponentiating ln w would cost the digits of ln w where it is large.
     w = jnp.exp(z)
-    return w * (1 + y - z) / (1 + w)
+    return w * ((1 + y - z) / (1 + w))
 
 
 @_omega.defjvp
 def _derivative(primals, tangents):
     (y,), (tangent,) = primals, tangents
     w = _omega(y)
-    return w, tangent * w / (1 + w)
+    # w / (1 + w), in the form whose own derivative does not cancel.
+    return w, tangent * jnp.where(w < 1, w / (1 + w), 1 - 1 / (1 + w))
