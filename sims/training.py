@@ -32,16 +32,22 @@ def training(
     optimiser: Callable[[Hyper], optax.GradientTransformation],
     batch: Callable[[jax.Array, Hyper], Batch],
     record: Callable[[Model, Hyper], Any],
+    prepare: Callable[[jax.Array, Hyper], Hyper] | None = None,
 ) -> Simulation:
     """A `Simulation` that trains `network(key, hyper)` on `loss(model, batch)`.
 
     `batch(key, hyper)` draws the data of one step on the device from `fold_in(key, step)`, so that any step can be
     drawn again by anyone; full-batch training ignores the key and returns the data. `record(model, hyper)` is
     evaluated at the recorded steps. A network is a pytree of arrays (what is static is an `eqx.field(static=True)`).
+    `prepare(key, hyper)` draws, once for each run, what the data are made of (class means, a teacher): the others are
+    given its result in place of the hyperparameters, the network as well.
     """
 
     def init(key, hyper):
         network_key, batch_key = jax.random.split(key)
+        if prepare is not None:
+            batch_key, once = jax.random.split(batch_key)
+            hyper = prepare(once, hyper)
         model = network(network_key, hyper)
         return Training(model, optimiser(hyper).init(model), hyper, batch_key, jnp.zeros((), jnp.int32))
 

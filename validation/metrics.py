@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 
@@ -85,3 +87,66 @@ def disorder(expected_first_to_last) -> int:
     """Number of neighbouring pairs of a sequence of times that are not in increasing order; NaN counts as out."""
     times = np.asarray(expected_first_to_last, float)
     return int(np.sum(~(np.diff(times) > 0)))
+
+
+def crossing_time(t, curve, level, never: float = np.inf):
+    """When a curve first reaches a level from below, along its last axis, by linear interpolation between records.
+
+    `level` broadcasts against the leading axes of `curve`; a curve that starts at the level or above crosses at once,
+    one that never does at `never`. For a curve that falls give -curve and -level, for one that falls by orders of
+    magnitude their logarithms.
+    """
+    t, curve = np.asarray(t, float), np.asarray(curve, float)
+    level = np.broadcast_to(np.asarray(level, float), curve.shape[:-1])
+    above = curve >= level[..., None]
+    at = above.argmax(axis=-1)
+    before = np.maximum(at - 1, 0)
+    low, high = (np.take_along_axis(curve, i[..., None], -1)[..., 0] for i in (before, at))
+    share = np.where(high > low, (level - low) / np.where(high > low, high - low, 1.0), 0.0)
+    return np.where(above.any(axis=-1), t[before] + share * (t[at] - t[before]), never)
+
+
+class Transition(NamedTuple):
+    """A plateau and the rise after it, in the unit of `t`: arrays of the leading shape of the curves.
+
+    `arrival` on the plateau, `onset` of the rise, its `half`, its `end`.
+    """
+
+    arrival: np.ndarray
+    onset: np.ndarray
+    half: np.ndarray
+    end: np.ndarray
+
+    @property
+    def plateau(self):
+        """How long the plateau lasts."""
+        return _between(self.arrival, self.onset)
+
+    @property
+    def rise(self):
+        """How long the rise takes."""
+        return _between(self.onset, self.end)
+
+    @property
+    def sharpness(self):
+        """The time of the transition over that of its rise: large where it is abrupt."""
+        return self.half / self.rise
+
+
+def _between(early, late):
+    """How long from one to the other: for ever, where the later never comes."""
+    come = np.isfinite(late)
+    return np.where(come, np.where(come, late, 0.0) - np.where(come, early, 0.0), np.inf)
+
+
+def transition(t, curve, low, high, band: float = 0.1) -> Transition:
+    """Where a curve comes to a plateau at `low`, leaves it, and arrives at `high`, alike for theories and networks.
+
+    On the plateau, and at the end, means within `band` (high - low) of it. A curve that never gets there has infinite
+    times. `high` below `low` is a fall. `low` and `high` broadcast against the leading axes of `curve`.
+    """
+    if not 0 < band < 0.5:
+        raise ValueError(f"band must lie between 0 and 0.5, got {band}")
+    low, high = np.asarray(low, float), np.asarray(high, float)
+    curve = (np.asarray(curve, float) - low[..., None]) / (high - low)[..., None]
+    return Transition(*(crossing_time(t, curve, level) for level in (-band, band, 0.5, 1 - band)))

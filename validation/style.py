@@ -7,6 +7,8 @@ ink (text, axes, ticks) is drawn in `INK`, which the report replaces by the read
 from __future__ import annotations
 
 import matplotlib
+import matplotlib.colors
+import matplotlib.patches
 import numpy as np
 
 matplotlib.use("Agg")
@@ -15,6 +17,8 @@ INK = "#6b7683"
 # Mid-tone colours, distinguishable to colour-blind readers (after Wong 2011), readable on white and on black.
 COLOURS = ("#0b84c6", "#e07b00", "#0f9d76", "#c75b9b", "#8a6fd1", "#b89400", "#d1495b", "#5a8f29")
 RIVAL = "#9aa3ad"
+# The regions of a phase diagram, pale enough for points to stand on: the first is where nothing happens.
+REGIONS = ("#9aa3ad55", "#0b84c688", "#e07b0088", "#0f9d7688")
 
 RC = {
     "figure.figsize": (7.2, 3.2),
@@ -84,3 +88,17 @@ def band(axes, x, runs, *, i: int = 0, label: str | None = None, **style):
     low, high = np.nanpercentile(np.asarray(runs), [10, 90], axis=0)
     style = {"color": colour(i), "alpha": 0.25, "linewidth": 0, "zorder": 1} | style
     return axes.fill_between(np.asarray(x), low, high, label=label, **style)
+
+
+def regions(axes, x, y, which, names):
+    """A phase diagram: `which` (y, x) holds the number of the region, of those `names`, at each point."""
+    shown = matplotlib.colors.ListedColormap(REGIONS[: len(names)])
+    axes.pcolormesh(np.asarray(x), np.asarray(y), np.asarray(which), cmap=shown, vmin=-0.5, vmax=len(names) - 0.5)
+    patches = [matplotlib.patches.Patch(color=REGIONS[i], label=name) for i, name in enumerate(names)]
+    axes.legend(handles=patches, loc="upper left", bbox_to_anchor=(0, -0.22), ncols=2, fontsize=7)
+
+
+def in_region(axes, x, y, which):
+    """Networks on a phase diagram, in the full colour of the region that they ended in."""
+    colours = [REGIONS[i][:7] for i in np.ravel(which)]
+    axes.scatter(np.ravel(x), np.ravel(y), c=colours, edgecolors=INK, s=36, zorder=3, clip_on=False)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 
 class MinimalHead(eqx.Module):
@@ -47,3 +49,59 @@ def negative_log_likelihood(model: MinimalHead, sequences) -> Float[Array, ""]:
     labels, target = sequences
     right = jnp.take_along_axis(labels, target[:, None], axis=1)
     return -jnp.mean(jnp.take_along_axis(model(labels, target), right, axis=1))
+
+
+class Encounter(NamedTuple):
+    """Labels of the context (P, N), which of its items are of the target's class, that class and its label (P,)."""
+
+    labels: Int[Array, "P N"]
+    matched: Bool[Array, "P N"]
+    classes: Int[Array, " P"]
+    answer: Int[Array, " P"]
+
+
+class RacingHead(eqx.Module):
+    """A minimal head whose classifier is one logit, beside a memory of every class: their outputs add."""
+
+    copy: Float[Array, ""]
+    match: Float[Array, ""]
+    previous: Float[Array, ""]
+    memory: Float[Array, "K L"]
+
+    def __call__(self, seen: Encounter) -> Float[Array, "P L"]:
+        """Log-probabilities of the target's label."""
+        n = seen.labels.shape[1]
+        own = jnp.exp(self.previous) / (jnp.exp(self.previous) + 2 * jnp.arange(1, n + 1) - 1)
+        attention = jax.nn.softmax(jnp.where(seen.matched, self.match * own, 0.0), axis=1)
+        looked_up = jnp.einsum("pn,pnl->pl", attention, jax.nn.one_hot(seen.labels, self.memory.shape[1]))
+        return jax.nn.log_softmax(self.copy * looked_up + self.memory[seen.classes])
+
+
+def untrained_race(classes: int, labels: int) -> RacingHead:
+    """Nothing is known and nothing looked up."""
+    return RacingHead(jnp.zeros(()), jnp.zeros(()), jnp.zeros(()), jnp.zeros((classes, labels)))
+
+
+def encounters(key, batch: int, context: int, labels: int, cumulative: Float[Array, " K"], bursty) -> Encounter:
+    """Targets with the frequencies whose partial sums are given; a bursty context holds the target's class once.
+
+    The label of class k is k mod L. Labels of a context differ, the others than the matched one whatever the target.
+    """
+    of_class, order, place, chance = jax.random.split(key, 4)
+    share = jax.random.uniform(of_class, (batch,))
+    classes = jnp.minimum(jnp.searchsorted(cumulative, share, side="right"), len(cumulative) - 1)
+    answer = classes % labels
+    drawn = jnp.argsort(jax.random.uniform(order, (batch, labels)), axis=1)
+    is_bursty = (jax.random.uniform(chance, (batch,)) < bursty)[:, None]
+    # The right label changes places with the one that is drawn where it is to stand.
+    where = jax.random.randint(place, (batch, 1), 0, context)
+    there = jnp.take_along_axis(drawn, where, axis=1)
+    swapped = jnp.where(drawn == answer[:, None], there, drawn)
+    swapped = jnp.where(jnp.arange(labels) == where, answer[:, None], swapped)
+    context_labels = jnp.where(is_bursty, swapped, drawn)[:, :context]
+    return Encounter(context_labels, is_bursty & (jnp.arange(context) == where), classes, answer)
+
+
+def race_loss(model: RacingHead, seen: Encounter) -> Float[Array, ""]:
+    """Mean over sequences of -ln p of the right label."""
+    return -jnp.mean(jnp.take_along_axis(model(seen), seen.answer[:, None], axis=1))

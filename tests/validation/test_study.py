@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validation.metrics import disorder, fitted_exponent, gap, log_mean, rate, regret, z_score
+from validation.metrics import (
+    crossing_time,
+    disorder,
+    fitted_exponent,
+    gap,
+    log_mean,
+    rate,
+    regret,
+    transition,
+    z_score,
+)
 from validation.study import Claim, Rival, Study, check, discover, find, select
 
 
@@ -145,3 +155,25 @@ def test_measures_refuse_too_little_data():
         rate([1, 2], [1, 2], 1)
     with pytest.raises(ValueError, match="samples must hold two"):
         z_score(0, [1.0])
+
+
+def test_crossing_times():
+    t = np.array([0.0, 1.0, 2.0, 3.0])
+    curves = np.array([[0.0, 1.0, 0.0, 4.0], [0.0, -1.0, -2.0, 0.4], [0.7, 0.0, 0.0, 0.0]])
+    np.testing.assert_allclose(crossing_time(t, curves, 0.5), [0.5, np.inf, 0.0])
+    np.testing.assert_allclose(crossing_time(t, curves, [2.0, 0.1, 2.0], never=30.0), [2.5, 2 + 2.1 / 2.4, 30.0])
+
+
+def test_a_transition_is_a_plateau_and_a_rise():
+    """A curve of straight pieces: to the plateau at 0.2 by t = 2, on it until 10, at one by 12."""
+    t = np.linspace(0, 20, 2001)
+    curve = np.interp(t, [0, 2, 10, 12, 20], [0, 0.2, 0.2, 1, 1])
+    found = transition(t, np.stack([curve, np.full_like(t, 0.2)]), 0.2, 1.0)
+    np.testing.assert_allclose([part[0] for part in found], [1.2, 10.2, 11.0, 11.8], atol=1e-9)
+    np.testing.assert_allclose([found.plateau[0], found.rise[0], found.sharpness[0]], [9, 1.6, 11 / 1.6], atol=1e-9)
+    assert np.isinf([part[1] for part in (*found[1:], found.plateau, found.rise)]).all()
+    # A fall is a rise upside down.
+    fall = transition(t, 1 - curve, 0.8, 0.0)
+    np.testing.assert_allclose([float(part) for part in fall], [part[0] for part in found], atol=1e-9)
+    with pytest.raises(ValueError, match=r"band must lie between 0 and 0\.5, got 0\.7"):
+        transition(t, curve, 0.2, 1.0, band=0.7)

@@ -13,7 +13,7 @@ from sims.networks.minimal_head import label_sequences, negative_log_likelihood,
 from sims.training import training
 from theory.induction.nested_logits import Logits, averaged_flow, plateau_copy, progress
 from validation import style
-from validation.metrics import z_score
+from validation.metrics import crossing_time, z_score
 from validation.study import Claim, Rival, Study
 
 # Measures of progress, of which the crossing half way up to one is timed.
@@ -27,20 +27,13 @@ def measured(logits, context, labels):
     return {name: np.asarray(getattr(seen, name)).mean(axis=-2) for name in (*MEASURES, "loss")}
 
 
-def crossings(t, curves, context, labels):
+def crossings(t, curves):
     """When each measure crosses half way from its start to one; ten times the last record where it never does."""
-    found = []
-    for name in MEASURES:
-        curve = curves[name]
-        level = (curve[..., :1] + 1) / 2
-        above = curve > level
-        at = above.argmax(axis=-1)
-        before = np.maximum(at - 1, 0)
-        low, high = (np.take_along_axis(curve, i[..., None], -1)[..., 0] for i in (before, at))
-        level = np.broadcast_to(level, curve.shape)[..., 0]
-        share = np.where(high > low, (level - low) / np.where(high > low, high - low, 1.0), 0.0)
-        found.append(np.where(above.any(axis=-1), t[before] + share * (t[at] - t[before]), 10 * t[-1]))
-    return np.stack(found, axis=-1)
+    half = [(curves[name][..., 0] + 1) / 2 for name in MEASURES]
+    each = zip(MEASURES, half, strict=True)
+    found = np.stack([crossing_time(t, curves[name], level, never=10 * t[-1]) for name, level in each], axis=-1)
+    # What is there from the start was there at the first record.
+    return np.maximum(found, t[1])
 
 
 def records(problem):
@@ -53,7 +46,7 @@ def predict(problem, start=(0.0, 0.0, 0.0)):
     found = {"t": t, "step": problem.lr, "cases": problem.cases}
     for context, labels in problem.cases:
         curves = measured(averaged_flow(t, context, labels, start=start), context, labels)
-        found[context, labels] = curves | {"times": crossings(t, curves, context, labels)}
+        found[context, labels] = curves | {"times": crossings(t, curves)}
     return found
 
 
@@ -82,7 +75,7 @@ def simulate_networks(problem):
     for context, labels in problem.cases:
         seen = simulate(head(context, labels, problem.batch, problem.lr), grid(seeds), at, batching="vmap").records
         curves = measured(tuple(seen), context, labels)
-        found[context, labels] = curves | {"times": crossings(problem.lr * at, curves, context, labels)}
+        found[context, labels] = curves | {"times": crossings(problem.lr * at, curves)}
     return found
 
 
