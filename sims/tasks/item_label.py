@@ -1,0 +1,211 @@
+"""Sequences of items and their labels, with a last item whose label is asked for: to be known, or to be looked up.
+
+    item_1 label_1 ... item_N label_N target -> ?
+
+An item is a noisy exemplar of a class, a class has a label. What decides between learning in weights and in context is
+how often a class occurs (`exponent`, `classes`), how often it recurs within a sequence (`bursty`, `burst`), how alike
+its exemplars are (`variation`), and whether its label can be relied upon (`novel`, `multiplicity`, `relabelled`).
+Everything is drawn on the device, within the compiled step of training.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+class ItemLabel(eqx.Module):
+    """The statistics of the sequences.
+
+    `labels`        L; the label of class k is k mod L (of L / multiplicity groups where a class has several).
+    `context`       N items with labels before the target.
+    `burst`         B: in a bursty sequence N / B classes occur B times each, the target's among them.
+    `bursty`        fraction of sequences that are; in the others all N + 1 classes are independent.
+    `classes`       K, a multiple of L, at most the rows of the table of means.
+    `exponent`      alpha of the frequencies p_k ~ k^-alpha, k = 1..K.
+    `variation`     epsilon: exemplars are (mean + epsilon noise) / sqrt(1 + epsilon^2), of unit norm on average.
+    `novel`         fraction of sequences whose classes have never been seen, and are bursty.
+    `repeats`       bursty classes are drawn from p_k, with replacement; else labels differ, whatever p_k.
+    `template`      "burst", or "few-shot": three of the target's class, three of another, the rest independent.
+    `multiplicity`  labels of a class, of which each sequence, or each occurrence (`consistent` or not), has one.
+    `relabelled`    fraction of sequences whose labels are permuted at random.
+    `swap`          added to all labels, modulo L: a test whose answer is in the context alone.
+    `longest`       N_max: sequences are shifted by up to 2 (N_max - N) places.
+    """
+
+    labels: int = eqx.field(static=True)
+    context: int = eqx.field(static=True)
+    classes: int | Int[Array, ""]
+    burst: int = eqx.field(static=True, default=1)
+    bursty: float | Float[Array, ""] = 1.0
+    exponent: float | Float[Array, ""] = 0.0
+    variation: float | Float[Array, ""] = 0.1
+    novel: float | Float[Array, ""] = 0.0
+    relabelled: float | Float[Array, ""] = 0.0
+    swap: int | Int[Array, ""] = 0
+    repeats: bool = eqx.field(static=True, default=False)
+    template: str = eqx.field(static=True, default="burst")
+    multiplicity: int = eqx.field(static=True, default=1)
+    consistent: bool = eqx.field(static=True, default=True)
+    longest: int | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self):
+        n, b, many = self.context, self.burst, self.labels
+        if n < 1:
+            raise ValueError(f"context must be at least 1, got {n}")
+        if b < 1 or n % b:
+            raise ValueError(f"burst must divide the context of {n}, got {b}")
+        if self.template not in ("burst", "few-shot"):
+            raise ValueError(f"template must be 'burst' or 'few-shot', got {self.template!r}")
+        if self.template == "few-shot" and n < 6:
+            raise ValueError(f"context must be at least 6 for the few-shot template, got {n}")
+        if self.template == "burst" and not self.repeats and n // b > many:
+            raise ValueError(f"labels must be at least the {n // b} of a context without repeats, got {many}")
+        if self.multiplicity < 1 or many % self.multiplicity:
+            raise ValueError(f"multiplicity must divide the {many} labels, got {self.multiplicity}")
+        if self.longest is not None and self.longest < n:
+            raise ValueError(f"longest must be at least the context of {n}, got {self.longest}")
+        for name in ("bursty", "novel", "relabelled"):
+            value = getattr(self, name)
+            if isinstance(value, int | float) and not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {value}")
+        if isinstance(self.classes, int) and (self.classes < many or self.classes % many):
+            raise ValueError(f"classes must be a multiple of the {many} labels, got {self.classes}")
+
+    @property
+    def places(self) -> int:
+        """Positions that tokens may have: 2 N_max + 1."""
+        return 2 * (self.longest or self.context) + 1
+
+
+class World(NamedTuple):
+    """What is drawn once: class means (K, D), label vectors (L, D), partial sums of the class frequencies (K,)."""
+
+    means: Float[Array, "K D"]
+    vectors: Float[Array, "L D"]
+    cumulative: Float[Array, " K"]
+
+
+class Sequences(NamedTuple):
+    """A batch of P sequences; the target stands last, at N.
+
+    `classes` (P, N + 1), `labels` (P, N + 1), `items` (P, N + 1, D), `shift` (P,), `novel` (P,).
+    """
+
+    classes: Int[Array, "P n"]
+    labels: Int[Array, "P n"]
+    items: Float[Array, "P n D"]
+    shift: Int[Array, " P"]
+    novel: Bool[Array, " P"]
+
+    @property
+    def answer(self) -> Int[Array, " P"]:
+        return self.labels[:, -1]
+
+    @property
+    def match(self) -> Bool[Array, "P N"]:
+        """Which items of the context are of the target's class."""
+        return self.classes[:, :-1] == self.classes[:, -1:]
+
+
+def world(key, task: ItemLabel, dimension: int, rows: int | None = None, dtype=None) -> World:
+    """Means and label vectors with entries of variance 1 / D; a table of `rows` serves any number of classes below."""
+    of_classes, of_labels = jax.random.split(key)
+    rows = task.classes if rows is None else rows
+    k = jnp.arange(1, rows + 1)
+    weight = jnp.where(k <= task.classes, jnp.exp(-task.exponent * jnp.log(k)), 0.0)
+    cumulative = jnp.cumsum(weight) / jnp.sum(weight)
+    return World(
+        jax.random.normal(of_classes, (rows, dimension), dtype) / dimension**0.5,
+        jax.random.normal(of_labels, (task.labels, dimension), dtype) / dimension**0.5,
+        cumulative.astype(dtype),
+    )
+
+
+def sequences(key, task: ItemLabel, drawn: World, batch: int, fresh: int = 128) -> Sequences:
+    """A batch; classes of novel sequences are among `fresh` ones, of which no later batch sees any."""
+    of_classes, of_labels, of_items, of_means, of_shift = jax.random.split(key, 5)
+    classes, novel = _classes(of_classes, task, drawn.cumulative, batch, fresh - fresh % task.labels)
+    labels = _labels(of_labels, task, classes)
+    new = jax.random.normal(of_means, (fresh, drawn.means.shape[1]), drawn.means.dtype) / drawn.means.shape[1] ** 0.5
+    means = jnp.where(novel[:, None, None], new[classes % fresh], drawn.means[classes])
+    shift = jax.random.randint(of_shift, (batch,), 0, task.places - 2 * task.context)
+    return Sequences(classes, labels, exemplars(of_items, means, task.variation), shift, novel)
+
+
+def exemplars(key, means: Float[Array, "*shape D"], variation) -> Float[Array, "*shape D"]:
+    """One exemplar about each mean, the noise fresh for every occurrence."""
+    noise = jax.random.normal(key, means.shape, means.dtype) / means.shape[-1] ** 0.5
+    scale = jnp.asarray(variation, means.dtype)
+    return (means + scale * noise) / jnp.sqrt(1 + scale**2)
+
+
+def tokens(batch: Sequences, vectors: Float[Array, "L D"]) -> Float[Array, "P T D"]:
+    """Items and vectors of labels in turn, the target last: T = 2 N + 1."""
+    pairs = jnp.stack([batch.items, vectors[batch.labels]], axis=2)
+    size, n, _, width = pairs.shape
+    return pairs.reshape(size, 2 * n, width)[:, :-1]
+
+
+def _classes(key, task, cumulative, batch, fresh):
+    """Classes (P, N + 1), and which sequences are novel: the classes of these are numbered among the fresh ones."""
+    *keys, chance, fate = jax.random.split(key, 6)
+    novel = jax.random.uniform(fate, (batch,)) < task.novel
+    bursty = (jax.random.uniform(chance, (batch,)) < task.bursty) | novel
+
+    def drawn(key, count):
+        share = jax.random.uniform(key, (batch, count), cumulative.dtype)
+        known = jnp.minimum(jnp.searchsorted(cumulative, share, side="right"), len(cumulative) - 1)
+        return jnp.where(novel[:, None], jnp.floor(share * fresh).astype(known.dtype), known)
+
+    ways = _ways(keys[0], task, drawn, novel, fresh)
+    if task.template == "few-shot":
+        ways = jnp.concatenate([jnp.repeat(ways, 3, axis=1), drawn(keys[3], task.context - 6)], axis=1)
+        context, target = _shuffled(keys[1], ways), ways[:, :1]
+    else:
+        context = _shuffled(keys[1], jnp.repeat(ways, task.burst, axis=1)) if task.burst > 1 else ways
+        target = jnp.take_along_axis(context, jax.random.randint(keys[2], (batch, 1), 0, task.context), axis=1)
+    together = jnp.concatenate([context, target], axis=1)
+    if isinstance(task.bursty, float) and task.bursty == 1:
+        return together, novel
+    return jnp.where(bursty[:, None], together, drawn(keys[3], task.context + 1)), novel
+
+
+def _ways(key, task, drawn, novel, fresh):
+    """The classes that recur within a bursty sequence."""
+    if task.template == "few-shot":
+        return drawn(key, 2)
+    kinds = task.context // task.burst
+    if task.repeats:
+        return drawn(key, kinds)
+    of_labels, of_classes = jax.random.split(key)
+    order = jnp.argsort(jax.random.uniform(of_labels, (len(novel), task.labels)), axis=1)[:, :kinds]
+    per_label = jnp.where(novel, fresh, task.classes)[:, None] // task.labels
+    return order + task.labels * jnp.floor(jax.random.uniform(of_classes, order.shape) * per_label).astype(order.dtype)
+
+
+def _shuffled(key, rows):
+    return jnp.take_along_axis(rows, jnp.argsort(jax.random.uniform(key, rows.shape), axis=1), axis=1)
+
+
+def _labels(key, task, classes):
+    many, size = task.labels, len(classes)
+    which, permutation, chance = jax.random.split(key, 3)
+    labels = classes % (many // task.multiplicity)
+    if task.multiplicity > 1:
+        if task.consistent:
+            # One draw for every group of labels of a sequence.
+            table = jax.random.randint(which, (size, many // task.multiplicity), 0, task.multiplicity)
+            extra = jnp.take_along_axis(table, labels, axis=1)
+        else:
+            extra = jax.random.randint(which, classes.shape, 0, task.multiplicity)
+        labels = labels * task.multiplicity + extra
+    if not (isinstance(task.relabelled, float) and task.relabelled == 0):
+        order = jnp.argsort(jax.random.uniform(permutation, (size, many)), axis=1)
+        changed = jax.random.uniform(chance, (size, 1)) < task.relabelled
+        labels = jnp.where(changed, jnp.take_along_axis(order, labels, axis=1), labels)
+    return (labels + task.swap) % many
