@@ -221,9 +221,14 @@ def _outcome(head: Logits, phi, data: Statistics):
     return jnp.mean(jnp.exp(new)), known, _loss(head, phi, data)
 
 
-def _velocity(head: Logits, phi, data: Statistics, copy_rate, memory_rate, decay):
-    """Of the three logits, and of the memory of one class of each group."""
-    by_head, by_memory = jax.grad(_loss, argnums=(0, 1))(head, phi, data)
+def velocity(
+    head: Logits, memory: Float[Array, " G"], data: Statistics, copy_rate, memory_rate, decay
+) -> tuple[Logits, Float[Array, " G"]]:
+    """Velocities of the three logits, and of the memory of one class of each group, in the flow of `race`.
+
+    Arguments: as for `race`; the statistics as `checked` returns them.
+    """
+    by_head, by_memory = jax.grad(_loss, argnums=(0, 1))(head, memory, data)
     own = memory_rate * data.labels / (data.labels - 1) / jnp.maximum(data.members, 1)
     moved = jax.tree.map(lambda rate, g, x: -rate * g - decay * x, Logits(copy_rate, 1.0, 1.0), by_head, head)
     return moved, -own * by_memory
@@ -233,7 +238,7 @@ def _velocity(head: Logits, phi, data: Statistics, copy_rate, memory_rate, decay
 def _flow_of(context, t, begin, phi, data, copy_rate, memory_rate, decay):
     data = data._replace(context=context)
     start = (jax.tree.map(lambda x: jnp.asarray(x, phi.dtype), begin), phi)
-    return flow(lambda s: _velocity(*s, data, copy_rate, memory_rate, decay), t, start, rtol=1e-9, atol=1e-11)
+    return flow(lambda s: velocity(*s, data, copy_rate, memory_rate, decay), t, start, rtol=1e-9, atol=1e-11)
 
 
 def _flow(t, begin, phi, data, *rates):
