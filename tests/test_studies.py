@@ -4,11 +4,32 @@ import pytest
 
 from validation.study import check, discover, find
 
+# More than some twenty seconds of CPU time each. The report runs them like all others; the tests do with `-m slow`.
+SLOW = {
+    "induction/abrupt_transition",
+    "induction/clamping",
+    "induction/data_dependence",
+    "induction/forgetting",
+    "lazy_rich/grokking",
+    "lazy_rich/mean_field_kernels",
+    "lazy_rich/modular_addition",
+    "lazy_rich/sgd_noise",
+    "lazy_rich/structured_weights",
+}
 
-@pytest.mark.parametrize("name", discover())
+
+def marked(name):
+    return pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+
+
+@pytest.mark.parametrize("name", [marked(name) for name in discover()])
 def test_study_holds(name):
     outcome = check(find(name))
     failed = [f"{v.statement}: {v.value:.3g} > {v.tolerance:.3g}" for v in outcome.verdicts if not v.holds]
     standing = [r.belief for r in outcome.refutations if not r.holds]
     assert not failed, failed
     assert not standing, standing
+
+
+def test_the_slow_ones_exist():
+    assert set(discover()) >= SLOW

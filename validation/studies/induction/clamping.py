@@ -82,8 +82,8 @@ def draw(figure, problem, prediction, observation):
     left.legend(loc="upper left", fontsize=7)
     axis = np.array([0.8, 60])
     right.plot(axis, axis, color=style.INK, linewidth=0.8, linestyle=":")
-    right.set(xscale="log", yscale="log", xlabel="times faster than with nothing given, predicted", ylabel="measured")
-    right.set_title("What clamps save")
+    right.set(xscale="log", yscale="log", xlabel="predicted", ylabel="measured")
+    right.set_title("Times faster than with nothing given")
 
 
 def no_difference(problem, prediction):
