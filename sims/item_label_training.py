@@ -55,9 +55,12 @@ def training_of(
     tests: int = 400,
     dtype=jnp.float32,
     network: Callable[..., Any] = attention_only,
+    adam: bool = False,
     **switches,
 ) -> Simulation:
-    """Stochastic gradient descent on fresh sequences, with `rows` class vectors (task.classes of them by default).
+    """Stochastic gradient descent (or Adam) on fresh sequences, with `rows` class vectors, task.classes by default.
+
+    `network` is called as `attention_only` is, with the `switches`.
 
     Records: `progress` on novel classes (measures of `sims.probes.induction`), `novel`, `swapped`, `weights`: accuracy
     on novel classes, on trained classes with changed labels, and on trained classes that need not be in the context.
@@ -83,7 +86,7 @@ def training_of(
         return _measured(model, _world(model, settings), task, settings, tests, clamped)
 
     def optimiser(settings):
-        descent = optax.sgd(settings["lr"])
+        descent = optax.adam(settings["lr"]) if adam else optax.sgd(settings["lr"])
         return optax.chain(descent, forgetting(settings)) if trained_table else descent
 
     return training(untrained, loss, optimiser, lambda key, settings: (key, settings), record, prepare)

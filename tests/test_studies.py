@@ -10,6 +10,7 @@ SLOW = {
     "induction/clamping",
     "induction/data_dependence",
     "induction/forgetting",
+    "induction/recurrent_or_attention",
     "lazy_rich/grokking",
     "lazy_rich/mean_field_kernels",
     "lazy_rich/modular_addition",

@@ -35,10 +35,14 @@ class Progress(NamedTuple):
 
 
 def progress(reading: Reading, batch: Sequences) -> Progress:
-    """Of a network of two layers or more, from what it made of a batch."""
+    """Of a network of two layers or more, from what it made of a batch; NaN for attention where it has none."""
     log_p = jax.nn.log_softmax(reading.logits)
     present = jax.nn.one_hot(batch.labels[:, :-1], log_p.shape[1]).max(axis=1)
-    first, last = (reading.attention[i].mean(axis=1) for i in (0, -1))
+    size, length = len(log_p), 2 * batch.labels.shape[1] - 1
+    if reading.attention:
+        first, last = (reading.attention[i].mean(axis=1) for i in (0, -1))
+    else:
+        first, last = jnp.full((size, length, length), jnp.nan), jnp.full((size, length), jnp.nan)
     before = jnp.diagonal(first, offset=-1, axis1=1, axis2=2)
     return Progress(
         accuracy(reading, batch),
