@@ -83,11 +83,14 @@ def agreement(prediction, observation):
 
 
 def winners(prediction, observation):
-    """Runs that learn in context where the race says in weights, or the other way round, and is sure of it."""
+    """Statistics, of those that nothing was fitted to, where the other way wins than the race is sure of.
+
+    Runs are averaged: next to the switch single ones go either way, as the transition comes in time or not.
+    """
     expected = np.subtract(*prediction["learned"].T)
-    runs = np.subtract(*np.moveaxis(observation["learned"], -1, 0))
-    sure = np.abs(expected) > 0.25
-    return int(np.sum(np.sign(runs) != np.sign(expected)[:, None], where=sure[:, None]))
+    measured = np.subtract(*observation["learned"].mean(axis=1).T)
+    sure = prediction["fresh"] & (np.abs(expected) > 0.25)
+    return int(np.sum(np.sign(measured[sure]) != np.sign(expected[sure])))
 
 
 def coexistence(prediction, observation):
@@ -186,7 +189,7 @@ STUDY = Study(
             1,
             "A fifth: a head of three numbers and one pace of memory stand for five thousand weights.",
         ),
-        Claim("Whichever way the race goes, so do the networks.", winners, 0, "A count of runs."),
+        Claim("Whichever way the race goes, so do the networks.", winners, 0, "A count of statistics."),
         Claim(
             "Both ways are learned at an exponent between the extremes, the one that the race says, better than there.",
             coexistence,
