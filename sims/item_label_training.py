@@ -69,7 +69,9 @@ def training_of(
 
     def prepare(key, hyper):
         settings = DEFAULTS | {"classes": task.classes} | hyper
-        return settings | {"world": world(key, _task(task, settings), dimension, rows, dtype), "forget_key": key}
+        # A stream of its own: what is drawn anew must not be what was drawn at first.
+        forget_key = jax.random.fold_in(key, 2**31 - 1)
+        return settings | {"world": world(key, _task(task, settings), dimension, rows, dtype), "forget_key": forget_key}
 
     def untrained(key, settings):
         made = network(key, dimension, task.places, task.labels, dtype=dtype, **switches)

@@ -10,11 +10,13 @@ Everything is drawn on the device, within the compiled step of training.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 
@@ -29,8 +31,10 @@ class ItemLabel(eqx.Module):
     `exponent`      alpha of the frequencies p_k ~ k^-alpha, k = 1..K.
     `variation`     epsilon: exemplars are (mean + epsilon noise) / sqrt(1 + epsilon^2), of unit norm on average.
     `novel`         fraction of sequences whose classes have never been seen, and are bursty.
-    `repeats`       bursty classes are drawn from p_k, with replacement; else labels differ, whatever p_k.
-    `template`      "burst", or "few-shot": three of the target's class, three of another, the rest independent.
+    `repeats`       bursty classes are drawn from p_k, with replacement; else labels differ, whatever p_k: the label is
+                    uniform, and the class is among those that have it.
+    `template`      "burst", or "few-shot": three of the target's class, three of a second one, the rest independent,
+                    all of them drawn from p_k with replacement, so that the second class can be the first again.
     `multiplicity`  labels of a class, of which each sequence, or each occurrence (`consistent` or not), has one.
     `relabelled`    fraction of sequences whose labels are permuted at random.
     `swap`          added to all labels, modulo L: a test whose answer is in the context alone.
@@ -55,26 +59,35 @@ class ItemLabel(eqx.Module):
 
     def __check_init__(self):
         n, b, many = self.context, self.burst, self.labels
-        if n < 1:
-            raise ValueError(f"context must be at least 1, got {n}")
-        if b < 1 or n % b:
+        for name in ("labels", "context", "burst", "multiplicity"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if n % b:
             raise ValueError(f"burst must divide the context of {n}, got {b}")
         if self.template not in ("burst", "few-shot"):
             raise ValueError(f"template must be 'burst' or 'few-shot', got {self.template!r}")
         if self.template == "few-shot" and n < 6:
             raise ValueError(f"context must be at least 6 for the few-shot template, got {n}")
-        if self.template == "burst" and not self.repeats and n // b > many:
-            raise ValueError(f"labels must be at least the {n // b} of a context without repeats, got {many}")
-        if self.multiplicity < 1 or many % self.multiplicity:
+        if many % self.multiplicity:
             raise ValueError(f"multiplicity must divide the {many} labels, got {self.multiplicity}")
+        if self.template == "burst" and not self.repeats and n // b > self.groups:
+            needed = n // b * self.multiplicity
+            raise ValueError(f"labels must be at least {needed} for a context without repeats, got {many}")
         if self.longest is not None and self.longest < n:
             raise ValueError(f"longest must be at least the context of {n}, got {self.longest}")
-        for name in ("bursty", "novel", "relabelled"):
+        for name, most in dict(bursty=1, novel=1, relabelled=1, exponent=math.inf, variation=math.inf).items():
             value = getattr(self, name)
-            if isinstance(value, int | float) and not 0 <= value <= 1:
-                raise ValueError(f"{name} must lie between 0 and 1, got {value}")
-        if isinstance(self.classes, int) and (self.classes < many or self.classes % many):
+            if isinstance(value, int | float | np.number) and not (0 <= value <= most and math.isfinite(value)):
+                allowed = "lie between 0 and 1" if most == 1 else "be non-negative and finite"
+                raise ValueError(f"{name} must {allowed}, got {value}")
+        if isinstance(self.classes, int | np.integer) and (self.classes < many or self.classes % many):
             raise ValueError(f"classes must be a multiple of the {many} labels, got {self.classes}")
+
+    @property
+    def groups(self) -> int:
+        """Labels that tell classes apart: classes that are alike modulo this number have the same ones."""
+        return self.labels // self.multiplicity
 
     @property
     def places(self) -> int:
@@ -113,21 +126,35 @@ class Sequences(NamedTuple):
 
 
 def world(key, task: ItemLabel, dimension: int, rows: int | None = None, dtype=None) -> World:
-    """Means and label vectors with entries of variance 1 / D; a table of `rows` serves any number of classes below."""
+    """Means and label vectors with entries of variance 1 / D; a table of `rows` serves any number of classes below.
+
+    In single precision classes of a frequency below 1e-7 are never drawn.
+    """
+    size = task.classes if rows is None else rows
+    if isinstance(size, jax.Array):
+        raise ValueError("rows must be given where the number of classes is an array, got None")
+    if dimension < 1:
+        raise ValueError(f"dimension must be at least 1, got {dimension}")
+    if not isinstance(task.classes, jax.Array) and size < task.classes:
+        raise ValueError(f"rows must be at least the {task.classes} classes, got {size}")
     of_classes, of_labels = jax.random.split(key)
-    rows = task.classes if rows is None else rows
-    k = jnp.arange(1, rows + 1)
+    k = jnp.arange(1, size + 1)
     weight = jnp.where(k <= task.classes, jnp.exp(-task.exponent * jnp.log(k)), 0.0)
-    cumulative = jnp.cumsum(weight) / jnp.sum(weight)
+    cumulative = jnp.cumsum(weight)
     return World(
-        jax.random.normal(of_classes, (rows, dimension), dtype) / dimension**0.5,
+        jax.random.normal(of_classes, (size, dimension), dtype) / dimension**0.5,
         jax.random.normal(of_labels, (task.labels, dimension), dtype) / dimension**0.5,
-        cumulative.astype(dtype),
+        # The last one is one to the last digit, or a row beyond the classes could be drawn.
+        (cumulative / cumulative[-1]).astype(dtype),
     )
 
 
 def sequences(key, task: ItemLabel, drawn: World, batch: int, fresh: int = 128) -> Sequences:
     """A batch; classes of novel sequences are among `fresh` ones, of which no later batch sees any."""
+    if fresh < task.labels:
+        raise ValueError(f"fresh must be at least the {task.labels} labels, got {fresh}")
+    if len(drawn.vectors) != task.labels:
+        raise ValueError(f"drawn must have a vector for each of {task.labels} labels, got {len(drawn.vectors)}")
     of_classes, of_labels, of_items, of_means, of_shift = jax.random.split(key, 5)
     classes, novel = _classes(of_classes, task, drawn.cumulative, batch, fresh - fresh % task.labels)
     labels = _labels(of_labels, task, classes)
@@ -153,7 +180,7 @@ def tokens(batch: Sequences, vectors: Float[Array, "L D"]) -> Float[Array, "P T 
 
 def _classes(key, task, cumulative, batch, fresh):
     """Classes (P, N + 1), and which sequences are novel: the classes of these are numbered among the fresh ones."""
-    *keys, chance, fate = jax.random.split(key, 6)
+    of_ways, of_order, of_target, of_others, chance, fate, of_rest = jax.random.split(key, 7)
     novel = jax.random.uniform(fate, (batch,)) < task.novel
     bursty = (jax.random.uniform(chance, (batch,)) < task.bursty) | novel
 
@@ -162,17 +189,17 @@ def _classes(key, task, cumulative, batch, fresh):
         known = jnp.minimum(jnp.searchsorted(cumulative, share, side="right"), len(cumulative) - 1)
         return jnp.where(novel[:, None], jnp.floor(share * fresh).astype(known.dtype), known)
 
-    ways = _ways(keys[0], task, drawn, novel, fresh)
+    ways = _ways(of_ways, task, drawn, novel, fresh)
     if task.template == "few-shot":
-        ways = jnp.concatenate([jnp.repeat(ways, 3, axis=1), drawn(keys[3], task.context - 6)], axis=1)
-        context, target = _shuffled(keys[1], ways), ways[:, :1]
+        ways = jnp.concatenate([jnp.repeat(ways, 3, axis=1), drawn(of_rest, task.context - 6)], axis=1)
+        context, target = _shuffled(of_order, ways), ways[:, :1]
     else:
-        context = _shuffled(keys[1], jnp.repeat(ways, task.burst, axis=1)) if task.burst > 1 else ways
-        target = jnp.take_along_axis(context, jax.random.randint(keys[2], (batch, 1), 0, task.context), axis=1)
+        context = _shuffled(of_order, jnp.repeat(ways, task.burst, axis=1)) if task.burst > 1 else ways
+        target = jnp.take_along_axis(context, jax.random.randint(of_target, (batch, 1), 0, task.context), axis=1)
     together = jnp.concatenate([context, target], axis=1)
     if isinstance(task.bursty, float) and task.bursty == 1:
         return together, novel
-    return jnp.where(bursty[:, None], together, drawn(keys[3], task.context + 1)), novel
+    return jnp.where(bursty[:, None], together, drawn(of_others, task.context + 1)), novel
 
 
 def _ways(key, task, drawn, novel, fresh):
@@ -183,9 +210,9 @@ def _ways(key, task, drawn, novel, fresh):
     if task.repeats:
         return drawn(key, kinds)
     of_labels, of_classes = jax.random.split(key)
-    order = jnp.argsort(jax.random.uniform(of_labels, (len(novel), task.labels)), axis=1)[:, :kinds]
-    per_label = jnp.where(novel, fresh, task.classes)[:, None] // task.labels
-    return order + task.labels * jnp.floor(jax.random.uniform(of_classes, order.shape) * per_label).astype(order.dtype)
+    order = jnp.argsort(jax.random.uniform(of_labels, (len(novel), task.groups)), axis=1)[:, :kinds]
+    members = jnp.where(novel, fresh, task.classes)[:, None] // task.groups
+    return order + task.groups * jnp.floor(jax.random.uniform(of_classes, order.shape) * members).astype(order.dtype)
 
 
 def _shuffled(key, rows):
@@ -195,11 +222,11 @@ def _shuffled(key, rows):
 def _labels(key, task, classes):
     many, size = task.labels, len(classes)
     which, permutation, chance = jax.random.split(key, 3)
-    labels = classes % (many // task.multiplicity)
+    labels = classes % task.groups
     if task.multiplicity > 1:
         if task.consistent:
             # One draw for every group of labels of a sequence.
-            table = jax.random.randint(which, (size, many // task.multiplicity), 0, task.multiplicity)
+            table = jax.random.randint(which, (size, task.groups), 0, task.multiplicity)
             extra = jnp.take_along_axis(table, labels, axis=1)
         else:
             extra = jax.random.randint(which, classes.shape, 0, task.multiplicity)
