@@ -146,15 +146,15 @@ STUDY = Study(
             # (classes, exponent, bursty fraction)
             cases=(
                 *((k, 0.0, 1.0) for k in (64, 128, 256, 1024)),
-                *((512, 0.0, b) for b in (0.25, 0.5, 0.75, 1.0)),
-                *((1024, a, 1.0) for a in (0.5, 1.0, 2.0)),
+                *((512, 0.0, b) for b in (0.25, 0.5, 1.0)),
+                *((1024, a, 1.0) for a in (1.0, 2.0)),
             ),
             bursty_classes=512,
             lr=0.3,
-            steps=1600,
+            steps=1280,
             runs=2,
             # One unit of time, of copying and of memory for all statistics: fitted to the first four cases.
-            duration=30.0,
+            duration=24.0,
             copy_rate=3.0,
             memory_rate=45.0,
             groups=48,
