@@ -10,6 +10,8 @@ SLOW = {
     "induction/clamping",
     "induction/data_dependence",
     "induction/forgetting",
+    "induction/natural_language",
+    "induction/race",
     "induction/recurrent_or_attention",
     "lazy_rich/grokking",
     "lazy_rich/mean_field_kernels",

@@ -210,8 +210,7 @@ def _ways(key, task, drawn, novel, fresh):
     if task.repeats:
         return drawn(key, kinds)
     of_labels, of_classes = jax.random.split(key)
-    # The largest of many uniform numbers are at places that differ, any as likely as another.
-    order = jax.lax.top_k(jax.random.uniform(of_labels, (len(novel), task.groups), jnp.float32), kinds)[1]
+    order = jnp.argsort(jax.random.uniform(of_labels, (len(novel), task.groups)), axis=1)[:, :kinds]
     members = jnp.where(novel, fresh, task.classes)[:, None] // task.groups
     return order + task.groups * jnp.floor(jax.random.uniform(of_classes, order.shape) * members).astype(order.dtype)
 
