@@ -65,13 +65,14 @@ def training_of(
     Records: `progress` on novel classes (measures of `sims.probes.induction`), `novel`, `swapped`, `weights`: accuracy
     on novel classes, on trained classes with changed labels, and on trained classes that need not be in the context.
     """
-    rows = task.classes if rows is None else rows
+    # A number of classes that is traced is refused by `world`.
+    size: Any = task.classes if rows is None else rows
 
     def prepare(key, hyper):
         settings = DEFAULTS | {"classes": task.classes} | hyper
         # A stream of its own: what is drawn anew must not be what was drawn at first.
         forget_key = jax.random.fold_in(key, 2**31 - 1)
-        return settings | {"world": world(key, _task(task, settings), dimension, rows, dtype), "forget_key": forget_key}
+        return settings | {"world": world(key, _task(task, settings), dimension, size, dtype), "forget_key": forget_key}
 
     def untrained(key, settings):
         made = network(key, dimension, task.places, task.labels, dtype=dtype, **switches)

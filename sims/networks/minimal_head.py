@@ -32,9 +32,15 @@ class MinimalHead(eqx.Module):
         return jax.nn.log_softmax(seen @ self.classifier.T)
 
 
-def untrained_head(labels: int) -> MinimalHead:
-    """No attention and no classifier."""
-    return MinimalHead(jnp.zeros(()), jnp.zeros(()), jnp.zeros((labels, labels)))
+def untrained_head(labels: int, kind=MinimalHead):
+    """No attention and no classifier; `kind` may be TokenHead."""
+    return kind(jnp.zeros(()), jnp.zeros(()), jnp.zeros((labels, labels)))
+
+
+def copying(classifier: Float[Array, "L L"]) -> Float[Array, ""]:
+    """The logit of copying: the mean diagonal entry of a classifier less the mean of the others."""
+    labels, on = len(classifier), jnp.trace(classifier)
+    return on / labels - (jnp.sum(classifier) - on) / (labels * (labels - 1))
 
 
 def label_sequences(key, batch: int, context: int, labels: int) -> tuple[Int[Array, "P N"], Int[Array, " P"]]:
@@ -49,6 +55,29 @@ def negative_log_likelihood(model: MinimalHead, sequences) -> Float[Array, ""]:
     labels, target = sequences
     right = jnp.take_along_axis(labels, target[:, None], axis=1)
     return -jnp.mean(jnp.take_along_axis(model(labels, target), right, axis=1))
+
+
+class TokenHead(eqx.Module):
+    """A minimal head on vectors: what a label holds of items is a weighted mean of all tokens that it can see.
+
+    The first layer adds beta_1 to the score of the token before and attends to all up to itself; the target's score for
+    a label is beta_2 times its overlap with what that label holds, and the classifier is given the attended labels as
+    indicators.
+    """
+
+    match: Float[Array, ""]
+    previous: Float[Array, ""]
+    classifier: Float[Array, "L L"]
+
+    def __call__(self, tokens: Float[Array, "P T D"], labels: Int[Array, "P N"]) -> Float[Array, "P L"]:
+        """Log-probabilities of the target's label; `tokens` are items and labels in turn, the target last."""
+        place = jnp.arange(tokens.shape[1] - 1)
+        scores = jnp.where(place[:, None] == place + 1, self.previous, 0.0)
+        pattern = jax.nn.softmax(jnp.where(place <= place[:, None], scores, -jnp.inf)[1::2], axis=1)
+        overlaps = jnp.einsum("ptd,pd->pt", tokens[:, :-1], tokens[:, -1])
+        attention = jax.nn.softmax(self.match * overlaps @ pattern.T, axis=1)
+        seen = jnp.einsum("pn,pnl->pl", attention, jax.nn.one_hot(labels, len(self.classifier), dtype=tokens.dtype))
+        return jax.nn.log_softmax(seen @ self.classifier.T)
 
 
 class Encounter(NamedTuple):

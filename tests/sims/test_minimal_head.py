@@ -1,10 +1,17 @@
-"""The minimal induction head: its outputs by hand, the sequences it is shown, chance at the start."""
+"""The minimal induction head: its outputs by hand, on labels and on vectors, its sequences, chance at the start."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sims.networks.minimal_head import MinimalHead, label_sequences, negative_log_likelihood, untrained_head
+from sims.networks.minimal_head import (
+    MinimalHead,
+    TokenHead,
+    copying,
+    label_sequences,
+    negative_log_likelihood,
+    untrained_head,
+)
 
 
 def test_outputs_by_hand():
@@ -22,6 +29,22 @@ def test_outputs_by_hand():
     np.testing.assert_allclose(model(jnp.asarray(labels), jnp.asarray(target))[0], expected, rtol=1e-10)
     loss = negative_log_likelihood(model, (jnp.asarray(labels), jnp.asarray(target)))
     np.testing.assert_allclose(loss, -expected[0], rtol=1e-10)
+
+
+def test_outputs_on_vectors_by_hand():
+    """Two items: what each label holds is a mean of the tokens up to it, its own item's weight e^beta_1."""
+    rng = np.random.default_rng(1)
+    w, beta2, beta1 = rng.normal(size=(3, 3)), 1.3, 0.7
+    item, first, other, second, target = tokens = rng.normal(size=(5, 6))
+    e = np.exp(beta1)
+    holds = (e * item + first) / (e + 1), (item + first + e * other + second) / (e + 3)
+    scores = beta2 * np.array([target @ held for held in holds])
+    attention = np.exp(scores) / np.exp(scores).sum()
+    outputs = w @ np.array([0.0, attention[1], attention[0]])
+    model = TokenHead(jnp.asarray(beta2), jnp.asarray(beta1), jnp.asarray(w))
+    found = model(jnp.asarray(tokens)[None], jnp.array([[2, 1]]))[0]
+    np.testing.assert_allclose(found, outputs - np.log(np.exp(outputs).sum()), rtol=1e-10)
+    np.testing.assert_allclose(copying(jnp.asarray(w)), np.trace(w) / 3 - (w.sum() - np.trace(w)) / 6, rtol=1e-12)
 
 
 def test_sequences_and_chance():

@@ -10,6 +10,12 @@ that it contains: beta_1 inside beta_2 inside xi,
 so that the gradients of beta_2 and beta_1 vanish at the origin and the loss has a plateau. With N contextual labels out
 of L the classifier learns first that the answer is one of them, a curriculum without which the head never forms.
 
+It is the mechanism of a deep linear mode (`theory.deep_linear.modes`): factors of a product, each of which moves at a
+rate in proportion to the others, so that all wait for each other and then rise together. Two things differ. The copying
+logit has a force of its own, the curriculum, which leaves the origin without a start of any size; and logits saturate.
+Where L = N there is no curriculum, and the saddle at the origin is, to second order, that of a two-layer mode of
+strength s_1(0) (N - 1) / N^2 (`saddle_rate`), of which xi and beta_2 are the layers.
+
 This model is a reconstruction, from what the author states of the published one in public; the published equations may
 differ in form. That it is the mean field of a small head trained on sequences is shown for `averaged_flow`.
 """
