@@ -27,6 +27,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from sims import checkpoints
+from sims.compilation import optimisations
 from sims.progress import bar
 
 State = Any
@@ -237,7 +238,7 @@ def _program(simulation: Simulation, batching: str, devices: tuple, optimised: b
         one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), states)
         return jax.tree.structure(jax.eval_shape(simulation.record, one))
 
-    options = {"xla_backend_optimization_level": "2"} if optimised and devices[0].platform == "cpu" else None
+    options = optimisations() if optimised and devices[0].platform == "cpu" else None
     return Program(jax.jit(begin_all), jax.jit(advance_all, compiler_options=options), padded, form)
 
 

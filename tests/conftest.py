@@ -12,7 +12,7 @@ import jax
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
-from validation.runner import quick_compilation
+from sims.compilation import quick_compilation
 
 # Tests compile thousands of programs that then run for milliseconds.
 os.environ.setdefault("XLA_FLAGS", quick_compilation())

@@ -7,7 +7,6 @@ progress through another. A stopped study leaves checkpoints, from which `resume
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import multiprocessing
 import os
 import queue
@@ -17,6 +16,8 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from sims.compilation import quick_compilation
 
 
 class Options(NamedTuple):
@@ -35,14 +36,6 @@ class Event(NamedTuple):
     what: str
     study: str
     content: Any = None
-
-
-def quick_compilation() -> str:
-    """XLA's flags for programs that take longer to compile than to run: smoke runs, tests."""
-    flags = "--xla_backend_optimization_level=0"
-    # Later versions compile fusions quickly themselves, and end the process at a flag that they do not know.
-    version = importlib.metadata.version("jaxlib").split(".")
-    return flags + " --xla_cpu_use_fusion_emitters=false" * ((int(version[0]), int(version[1])) < (0, 11))
 
 
 @contextlib.contextmanager

@@ -230,3 +230,10 @@ def test_progress_is_a_bar_or_a_function(capfd):
     simulate(walk(), RUNS, TIMES, progress=True)
     # Nothing is drawn where there is no terminal.
     assert capfd.readouterr().err == ""
+
+
+def test_optimised_programs_compute_the_same():
+    """Whatever XLA's flags ask for: the same sums in another order."""
+    quick, slow = (simulate(walk(), RUNS, TIMES, optimised=flag).records for flag in (False, True))
+    for one, other in zip(jax.tree.leaves(quick), jax.tree.leaves(slow), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-10)

@@ -1,0 +1,25 @@
+"""How much XLA should think before it runs a program on the CPU."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+
+def quick_compilation() -> str:
+    """XLA's flags for programs that take longer to compile than to run: smoke runs, tests."""
+    return "--xla_backend_optimization_level=0" + " --xla_cpu_use_fusion_emitters=false" * _emitters_are_optional()
+
+
+def optimisations() -> dict[str, str | bool]:
+    """XLA's options for programs that run for longer than they compile, whatever its flags say.
+
+    The first level with emitted fusions runs faster than the second without, and compiles as soon.
+    """
+    emitted = {"xla_cpu_use_fusion_emitters": True} if _emitters_are_optional() else {}
+    return {"xla_backend_optimization_level": "1"} | emitted
+
+
+def _emitters_are_optional() -> bool:
+    """Later versions always emit fusions, quickly, and end the process at an option that they do not know."""
+    version = importlib.metadata.version("jaxlib").split(".")
+    return (int(version[0]), int(version[1])) < (0, 11)
