@@ -36,6 +36,9 @@ DEFAULTS = dict(
     forget_until=0,
 )
 
+# What is tested in the course of training.
+TESTS = ("novel", "swapped", "weights")
+
 
 class Learner(eqx.Module):
     """A network, and the table of class vectors where that is learned, too."""
@@ -53,6 +56,7 @@ def training_of(
     clamped: bool = False,
     batch: int = 128,
     tests: int = 400,
+    tested: tuple[str, ...] = TESTS,
     dtype=jnp.float32,
     network: Callable[..., Any] = attention_only,
     adam: bool = False,
@@ -63,8 +67,11 @@ def training_of(
     `network` is called as `attention_only` is, with the `switches`.
 
     Records: `progress` on novel classes (measures of `sims.probes.induction`), `novel`, `swapped`, `weights`: accuracy
-    on novel classes, on trained classes with changed labels, and on trained classes that need not be in the context.
+    on novel classes, on trained classes with changed labels, and on trained classes that need not be in the context; of
+    these those that are `tested`, "novel" first.
     """
+    if tested[:1] != TESTS[:1] or not set(tested) <= set(TESTS):
+        raise ValueError(f"tested must be some of {TESTS}, the first of them first, got {tested!r}")
     # A number of classes that is traced is refused by `world`.
     size: Any = task.classes if rows is None else rows
 
@@ -86,7 +93,7 @@ def training_of(
         return induction.negative_log_likelihood(reading, drawn)
 
     def record(model, settings):
-        return _measured(model, _world(model, settings), task, settings, tests, clamped)
+        return _measured(model, _world(model, settings), task, settings, tests, tested, clamped)
 
     def optimiser(settings):
         descent = optax.adam(settings["lr"]) if adam else optax.sgd(settings["lr"])
@@ -138,7 +145,7 @@ def _world(model, settings):
     return drawn if model.table is None else drawn._replace(means=model.table)
 
 
-def _measured(model, seen, task, settings, tests, clamped):
+def _measured(model, seen, task, settings, tests, tested, clamped):
     kinds = dict(
         novel=_task(task, settings, bursty=1.0, novel=1.0),
         swapped=_task(task, settings, bursty=1.0, novel=0.0, swap=1),
@@ -146,9 +153,10 @@ def _measured(model, seen, task, settings, tests, clamped):
     )
     # A fixed key: the same test sequences at every step, other than any of training.
     keys = jax.random.split(jax.random.key(2**31 - 1), len(kinds))
-    drawn = [sequences(key, kind, seen, tests) for key, kind in zip(keys, kinds.values(), strict=True)]
+    keys = dict(zip(kinds, keys, strict=True))
+    drawn = [sequences(keys[name], kinds[name], seen, tests) for name in tested]
     together = jax.tree.map(lambda *parts: jnp.concatenate(parts), *drawn)
     reading = read(model.network, together, seen, settings if clamped else None)
     found = {"progress": induction.progress(jax.tree.map(lambda x: x[:tests], reading), drawn[0])}
     right = jnp.argmax(reading.logits, axis=1) == together.answer
-    return found | {name: jnp.mean(right[i * tests : (i + 1) * tests]) for i, name in enumerate(kinds)}
+    return found | {name: jnp.mean(right[i * tests : (i + 1) * tests]) for i, name in enumerate(tested)}

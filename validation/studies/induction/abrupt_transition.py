@@ -46,7 +46,7 @@ def summary(t, curves, context):
 @functools.cache
 def network(context, labels):
     task = ItemLabel(labels=labels, context=context, classes=labels, novel=1.0)
-    return training_of(task, 24)
+    return training_of(task, 24, tested=("novel",))
 
 
 def simulate_networks(problem):

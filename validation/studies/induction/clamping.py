@@ -36,7 +36,7 @@ def summary(t, accuracy):
 @functools.cache
 def network(context, labels, dimension):
     task = ItemLabel(labels=labels, context=context, classes=labels, novel=1.0)
-    return training_of(task, dimension, clamped=True, tests=1000)
+    return training_of(task, dimension, clamped=True, tests=1000, tested=("novel",))
 
 
 def simulate_networks(problem):

@@ -31,7 +31,7 @@ def predict(problem, rate=None, bursts=True):
 @functools.cache
 def network(context, labels, burst):
     task = ItemLabel(labels=labels, context=context, classes=labels, burst=burst, novel=1.0, variation=VARIATION)
-    return training_of(task, 24, tests=200)
+    return training_of(task, 24, tests=200, tested=("novel",))
 
 
 def simulate_networks(problem):
@@ -94,11 +94,11 @@ def draw(figure, problem, prediction, observation):
         label = "N = {}, L = {}, B = {}".format(*case)
         runs = np.exp(observation[case])
         style.networks(right, [np.exp(prediction[case])], [runs.mean()], i=i, error=[np.ptp(runs) / 2], label=label)
-    right.set(xscale="log", yscale="log", xlabel="predicted", ylabel="networks", xlim=(0.6, 7), ylim=(0.6, 4))
+    right.set(xscale="log", yscale="log", xlabel="predicted", ylabel="networks", xlim=(0.7, 2.8), ylim=(0.7, 2.8))
     for axis in (right.xaxis, right.yaxis):
-        axis.set_ticks([1, 2], ["1", "2"])
+        axis.set_ticks([0.7, 1, 1.4, 2, 2.8], ["0.7", "1", "1.4", "2", "2.8"])
     right.minorticks_off()
-    right.legend(loc="lower right", fontsize=7)
+    right.legend(loc="upper left", fontsize=7)
     right.set_title("Every case")
 
 
@@ -130,7 +130,7 @@ STUDY = Study(
         "smoke": dict(
             # (items in the context, labels in all, copies of a class), steps of each; times are over the first one's
             cases=((4, 16, 1), (4, 5, 1), (4, 8, 1), (4, 64, 1), (8, 16, 2)),
-            steps=(900, 1300, 900, 1400, 1100),
+            steps=(850, 1150, 850, 1250, 1000),
             runs=2,
             every=25,
             lr=0.3,

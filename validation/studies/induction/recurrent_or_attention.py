@@ -33,7 +33,7 @@ def predict(problem):
 def network(kind, context, labels, dimension):
     task = ItemLabel(labels=labels, context=context, classes=labels, novel=1.0)
     switches = dict(network=attention_only) if kind == "attention" else dict(network=gated_recurrent, kind=kind.lower())
-    return training_of(task, dimension, adam=True, tests=1000, **switches)
+    return training_of(task, dimension, adam=True, tests=1000, tested=("novel",), **switches)
 
 
 def simulate_networks(problem):
