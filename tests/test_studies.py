@@ -4,19 +4,25 @@ import pytest
 
 from validation.study import check, discover, find
 
-# More than some twenty seconds of CPU time each. The report runs them like all others; the tests do with `-m slow`.
+# More than some fifteen seconds of CPU time each. The report runs them like all others; the tests do with `-m slow`.
 SLOW = {
+    "deep_linear/gated_race",
+    "deep_linear/sgd_risk",
+    "deep_linear/small_random_start",
     "induction/abrupt_transition",
     "induction/clamping",
     "induction/data_dependence",
     "induction/forgetting",
     "induction/formation_time",
     "induction/match_and_copy",
+    "induction/minimal_head",
     "induction/natural_language",
+    "induction/nested_logits",
     "induction/race",
     "induction/recurrent_or_attention",
     "induction/task_identification",
     "kernels/batchnorm_only",
+    "kernels/cross_entropy_and_momentum",
     "kernels/double_descent",
     "kernels/edge_of_chaos",
     "kernels/feature_learning_limit",
@@ -26,6 +32,7 @@ SLOW = {
     "kernels/linearised_training",
     "kernels/score_matching",
     "kernels/wide_networks",
+    "kernels/width_sweep",
     "lazy_rich/continual_binary",
     "lazy_rich/feature_emergence",
     "lazy_rich/geometry",
@@ -34,6 +41,7 @@ SLOW = {
     "lazy_rich/modular_addition",
     "lazy_rich/noise_phases",
     "lazy_rich/output_scale",
+    "lazy_rich/pruning_regimes",
     "lazy_rich/sgd_noise",
     "lazy_rich/structured_weights",
 }

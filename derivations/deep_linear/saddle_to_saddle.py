@@ -69,12 +69,16 @@ second_jump = Formula(
 )
 
 
+# At a jump itself rounding decides: no number that is drawn hits one after this factor.
+AWAY = 1 + 2**-20 / 3
+
+
 def _two_jumps(T, a1, a2, r):
     """T, and the path that the formulas above describe."""
     c1, c2 = a1 + r * a2, a2 + r * a1
     first = 1 / c1
     times = np.array([0.0, first, first + (1 - c2 / c1) / (a2 * (1 - r**2))])
-    return T * times[2], (times, np.array([[0.0, 0.0], [c1, 0.0], [a1, a2]]), np.zeros((3, 2)))
+    return T * AWAY * times[2], (times, np.array([[0.0, 0.0], [c1, 0.0], [a1, a2]]), np.zeros((3, 2)))
 
 
 first_plateau = Formula(
@@ -83,7 +87,7 @@ first_plateau = Formula(
     symbol=sp.Symbol("beta_1"),
     arguments=(T, a1, a2, r),
     domain={T: Interval(0, 1.5), **DOMAIN},
-    expression=sp.Piecewise((a1, T >= 1), (_c1, _first / _second <= T), (0, True)),
+    expression=sp.Piecewise((a1, T * AWAY >= 1), (_c1, _first / _second <= T * AWAY), (0, True)),
     proofs=PROOFS,
     call=_two_jumps,
     read=lambda beta: beta[0],

@@ -28,7 +28,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, Real
 
 from theory.checks import positive, real, require, whole, within
 from theory.flow import flow, times
-from theory.induction.nested_logits import Logits, Progress
+from theory.induction.nested_logits import Logits, Progress, checked_start
 
 MOST_ORDERS = 100_000
 
@@ -149,7 +149,7 @@ def minimal_head_flow(
     """
     seen = _places(classes)
     many, rho, rate = _rates(labels, overlap, copy_rate, seen[0])
-    return _flow(times("t", t), seen, many, rho, rate, _start(start))
+    return _flow(times("t", t), seen, many, rho, rate, Logits(*checked_start(start)))
 
 
 def formation(
@@ -325,10 +325,3 @@ def _overlap(overlap):
 def _rates(labels, overlap, copy_rate, seen):
     many = _labels(labels, seen)
     return many, _overlap(overlap), 1 / (many - 1) if copy_rate is None else positive("copy_rate", copy_rate)
-
-
-def _start(start):
-    found = tuple(real(name, value) for name, value in zip(Logits._fields, start, strict=True))
-    if any(value.ndim for value in found):
-        raise ValueError(f"start must hold three numbers, got shapes {[value.shape for value in found]}")
-    return Logits(*found)

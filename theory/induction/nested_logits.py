@@ -131,7 +131,7 @@ def nested_flow(
     """
     n, labels, c = _checked_task(context, labels, competitors)
     weights = jnp.ones((1,), c.dtype)
-    return _flow(times("t", t), n, labels, c[None], weights, positive("copy_rate", copy_rate), _start(start))
+    return _flow(times("t", t), n, labels, c[None], weights, positive("copy_rate", copy_rate), checked_start(start))
 
 
 def averaged_flow(
@@ -156,7 +156,7 @@ def averaged_flow(
     n, labels, _ = _checked_task(context, labels, 1.0)
     c = 2 * jnp.arange(1, int(context) + 1, dtype=n.dtype) - 1
     rate = 1 / (labels - 1) if copy_rate is None else positive("copy_rate", copy_rate)
-    return _flow(times("t", t), n, labels, c, jnp.full_like(c, 1 / c.size), rate, _start(start))
+    return _flow(times("t", t), n, labels, c, jnp.full_like(c, 1 / c.size), rate, checked_start(start))
 
 
 def plateau_copy(
@@ -278,7 +278,16 @@ def _plateau(drive, n, labels):
     return jnp.where(some, jax.lax.fori_loop(0, 60, step, start), 0.0)
 
 
-def _start(start):
+def checked_start(start: Logits | tuple) -> tuple[Array, ...]:
+    """Three logits as scalars, or a refusal.
+
+    Arguments:
+        start: what a user gave.
+    Returns:
+        the same, three numbers.
+    Holds when: always.
+    Source: a definition.
+    """
     found = tuple(real(name, value) for name, value in zip(Logits._fields, start, strict=True))
     if any(value.ndim for value in found):
         raise ValueError(f"start must hold three numbers, got shapes {[value.shape for value in found]}")
