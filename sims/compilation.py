@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+
+_QUICK = "--xla_backend_optimization_level=0"
 
 
 def quick_compilation() -> str:
     """XLA's flags for programs that take longer to compile than to run: smoke runs, tests."""
-    return "--xla_backend_optimization_level=0" + " --xla_cpu_use_fusion_emitters=false" * _emitters_are_optional()
+    return _QUICK + " --xla_cpu_use_fusion_emitters=false" * _emitters_are_optional()
 
 
-def optimisations() -> dict[str, str | bool]:
-    """XLA's options for programs that run for longer than they compile, whatever its flags say.
+def optimisations() -> dict[str, str | bool] | None:
+    """XLA's options for programs that run for longer than they compile, where its flags ask for quick compilation.
 
     The first level with emitted fusions runs faster than the second without, and compiles as soon.
     """
+    if _QUICK not in os.environ.get("XLA_FLAGS", ""):
+        return None
     emitted = {"xla_cpu_use_fusion_emitters": True} if _emitters_are_optional() else {}
     return {"xla_backend_optimization_level": "1"} | emitted
 
