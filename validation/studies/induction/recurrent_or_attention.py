@@ -78,7 +78,7 @@ STUDY = Study(
             labels=16,
             dimension=24,
             rates=(0.003, 0.01),
-            steps=900,
+            steps=720,
             every=30,
             # The mean over so many records counts as the end.
             last=5,
