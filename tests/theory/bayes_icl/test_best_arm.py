@@ -1,5 +1,7 @@
 """The best arm: quadrature by another program, symmetries, arms known far better than others, refusals."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ def by_quadrature(arms, low, high, points):
     cuts = np.unique(np.clip(np.concatenate([[low, high], points]), low, high))
 
     def integral(f):
-        return sum(integrate.fixed_quad(f, *ends, n=30)[0] for ends in zip(cuts[:-1], cuts[1:], strict=True))
+        return sum(integrate.fixed_quad(f, *ends, n=30)[0] for ends in itertools.pairwise(cuts))
 
     def first(a):
         return lambda x: arms[a].pdf(x) * np.prod([b.cdf(x) for i, b in enumerate(arms) if i != a], axis=0)

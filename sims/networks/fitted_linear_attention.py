@@ -1,0 +1,63 @@
+"""A layer of linear attention fitted to pretraining prompts by ridge regression, and its errors by exact moments.
+
+It predicts <Gamma, x q^T> for a query x, where q holds what its context of l pairs says:
+(d / l) sum_i y_i x_i and (1 / l) sum_i y_i^2. Inputs are N(0, I / d), tasks lie on the sphere |w|^2 = d.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class Sample(NamedTuple):
+    """Pretraining prompts: `queries` x (n, d), `summaries` q (n, d + 1), `labels` y (n,)."""
+
+    queries: Float[Array, "n d"]
+    summaries: Float[Array, "n e"]
+    labels: Float[Array, " n"]
+
+
+def sphere_tasks(key, count: int, d: int) -> Float[Array, "k d"]:
+    """Tasks uniform on the sphere |w|^2 = d."""
+    w = jax.random.normal(key, (count, d))
+    return w * (d / jnp.sum(w**2, axis=1, keepdims=True)) ** 0.5
+
+
+def pretraining_sample(key, tasks: Float[Array, "k d"], n: int, context: int, noise) -> Sample:
+    """Prompts of `context` pairs and a query, each for one of the tasks, uniformly."""
+    of_task, of_inputs, of_noise = jax.random.split(key, 3)
+    d = tasks.shape[1]
+    w = tasks[jax.random.randint(of_task, (n,), 0, len(tasks))]
+    x = jax.random.normal(of_inputs, (n, context + 1, d)) / d**0.5
+    y = jnp.einsum("nld,nd->nl", x, w) + noise**0.5 * jax.random.normal(of_noise, (n, context + 1))
+    read, square = jnp.einsum("nl,nld->nd", y[:, :-1], x[:, :-1]), jnp.sum(y[:, :-1] ** 2, axis=1, keepdims=True)
+    return Sample(x[:, -1], jnp.concatenate([d * read, square], axis=1) / context, y[:, -1])
+
+
+def fitted_layer(sample: Sample, ridge) -> Float[Array, "d e"]:
+    """Gamma of the least sum (y - <Gamma, x q^T>)^2 + (n / d) ridge |Gamma|^2; without a ridge the shortest."""
+    (n, d), e = sample.queries.shape, sample.summaries.shape[1]
+    h = jnp.einsum("nd,ne->nde", sample.queries, sample.summaries).reshape(n, d * e)
+    penalty = n / d * ridge
+    if n < d * e:
+        gamma = h.T @ jnp.linalg.solve(h @ h.T + penalty * jnp.eye(n), sample.labels)
+    else:
+        gamma = jnp.linalg.solve(h.T @ h + penalty * jnp.eye(d * e), h.T @ sample.labels)
+    return gamma.reshape(d, e)
+
+
+def layer_error(
+    gamma: Float[Array, "d e"], mean: Float[Array, " d"], second: Float[Array, "d d"], context: int, noise
+) -> Float[Array, ""]:
+    """Mean square error, noise included, on tasks of the sphere with the given mean and second moment."""
+    d, scale = len(gamma), 1 + noise
+    read = (1 + 1 / context) * second + scale * d / context * jnp.eye(d)
+    beside = scale * (1 + 2 / context) * mean[:, None]
+    corner = jnp.full((1, 1), scale**2 * (1 + 2 / context))
+    moments = jnp.block([[read, beside], [beside.T, corner]])
+    cross = jnp.concatenate([second, scale * mean[:, None]], axis=1)
+    return scale - 2 / d * jnp.sum(gamma * cross) + jnp.sum((gamma @ moments) * gamma) / d

@@ -1,0 +1,191 @@
+"""Linear attention pretrained on finitely many prompts and tasks: its errors in the limit, from small dimensions."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sims.networks.fitted_linear_attention import fitted_layer, layer_error, pretraining_sample, sphere_tasks
+from theory.bayes_icl.linear_attention_asymptotics import Pretraining, bayes_error, endless_errors, pretrained_errors
+from validation import style
+from validation.study import Claim, Problem, Rival, Study
+
+# Stands for no ridge: equations stay solvable, solutions are the shortest.
+NO_RIDGE = 1e-9
+
+
+def problem(settings, seed):
+    """All pairs of samples tau and ridge lambda."""
+    s = Problem(**settings, seed=seed)
+    s.cases = [(tau, ridge) for ridge, taus in s.samples.items() for tau in taus]
+    return s
+
+
+@functools.cache
+def solver(n, k, context, noise, d):
+    """Errors on fresh and on pretrained tasks of one layer fitted to fresh draws."""
+
+    @jax.jit
+    def errors(key, ridge):
+        of_tasks, of_sample = jax.random.split(key)
+        tasks = sphere_tasks(of_tasks, k, d)
+        gamma = fitted_layer(pretraining_sample(of_sample, tasks, n, context, noise), ridge)
+        fresh = layer_error(gamma, jnp.zeros(d), jnp.eye(d), context, noise)
+        return jnp.stack([fresh, layer_error(gamma, jnp.mean(tasks, axis=0), tasks.T @ tasks / k, context, noise)])
+
+    return errors
+
+
+@functools.cache
+def solved(tau, ridge, context, tasks, noise, d, runs, seed):
+    """Errors of all runs, (runs, 2)."""
+    errors = solver(round(tau * d**2), round(tasks * d), round(context * d), noise, d)
+    root = jax.random.fold_in(jax.random.key(seed), d)
+    return np.stack([np.asarray(errors(jax.random.fold_in(root, run), ridge or NO_RIDGE)) for run in range(runs)])
+
+
+def predict(problem):
+    """Errors on fresh and on pretrained tasks, (cases, 2), and finely for the figure."""
+    tau, ridge = np.array(problem.cases).T
+    fixed = (problem.context, problem.tasks, problem.noise)
+    fine = np.geomspace(0.5 * tau.min(), 2 * tau.max(), 241)
+    curves = {r: np.stack(pretrained_errors(Pretraining(fine, *fixed, r)), axis=1) for r in problem.samples}
+    return {
+        "errors": np.stack(pretrained_errors(Pretraining(tau, *fixed, ridge)), axis=1),
+        "fine": fine,
+        "curves": curves,
+    }
+
+
+def simulate_layers(problem):
+    """Errors at each dimension, (cases, 2) a mean and its standard error, and extrapolated in 1 / d."""
+    fixed = (problem.context, problem.tasks, problem.noise)
+    means, spreads = [], []
+    for d, runs in zip(problem.dimensions, problem.runs, strict=True):
+        found = np.stack([solved(*case, *fixed, d, runs, problem.seed) for case in problem.cases])
+        means.append(found.mean(axis=1))
+        spreads.append(found.std(axis=1, ddof=1) / np.sqrt(runs))
+    ratio = problem.dimensions[1] / problem.dimensions[0]
+    # The dimensions' 1/d terms cancel.
+    limit = (ratio * means[1] - means[0]) / (ratio - 1)
+    spread = np.hypot(ratio * spreads[1], spreads[0]) / (ratio - 1)
+    # The next term is of the size of the square of the first, relative to the limit.
+    rest = ((means[0] - means[1]) / (ratio - 1)) ** 2 / limit
+    return {
+        "means": np.array(means),
+        "spreads": np.array(spreads),
+        "limit": limit,
+        "error": np.hypot(spread, rest),
+        "spread": spread,
+    }
+
+
+def off(which):
+    """Extrapolated errors of one kind against the limit, in standard errors beside the next term in 1 / d."""
+
+    def measure(prediction, observation):
+        gap = observation["limit"][:, which] - prediction["errors"][:, which]
+        return float(np.max(np.abs(gap) / observation["error"][:, which]))
+
+    return measure
+
+
+def above(prediction, observation):
+    """By how much any error of finite dimension lies below the limit, in its standard errors."""
+    return float(np.max((prediction["errors"] - observation["means"]) / observation["spreads"]))
+
+
+def draw(figure, problem, prediction, observation):
+    left, right = figure.subplots(1, 2, sharey=True)
+    tau, ridge = np.array(problem.cases).T
+    for which, (axes, title) in enumerate(((left, "Fresh tasks"), (right, "Pretrained tasks"))):
+        for i, (value, curve) in enumerate(prediction["curves"].items()):
+            label = f"ridge {value:g}" if value else "no ridge"
+            style.theory(axes, prediction["fine"], curve[:, which], i=i, label=label)
+            here = ridge == value
+            limit, error = observation["limit"][here, which], observation["error"][here, which]
+            style.networks(axes, tau[here], limit, error=error, i=i, linestyle="none")
+        for value in observation["means"]:
+            axes.plot(tau, value[:, which], ".", color=style.RIVAL, markersize=3, zorder=1)
+        axes.set(xscale="log", yscale="log", xlabel="prompts over dimension²  τ", title=title)
+        axes.set_ylim(0.5 * problem.noise, 4 * prediction["errors"].max())
+        axes.set_xticks([0.3, 1, 3], ["0.3", "1", "3"])
+        axes.set_yticks([0.1, 0.3, 1, 3], ["0.1", "0.3", "1", "3"])
+        axes.minorticks_off()
+    floor = float(bayes_error(problem.context, problem.noise))
+    style.rival(left, prediction["fine"], np.full(len(prediction["fine"]), floor), label="Bayes")
+    left.set_ylabel("mean square error")
+    left.legend()
+
+
+def believing(change):
+    """A rival's errors from a changed setting."""
+
+    def rival(problem, prediction):
+        tau, ridge = np.array(problem.cases).T
+        setting = change(Pretraining(tau, problem.context, problem.tasks, problem.noise, ridge))
+        return prediction | {"errors": np.stack(pretrained_errors(setting), axis=1)}
+
+    return rival
+
+
+def endless(problem, prediction):
+    """As many prompts as one likes."""
+    found = np.stack(endless_errors(problem.context, problem.tasks, problem.noise))
+    return prediction | {"errors": np.broadcast_to(found, prediction["errors"].shape)}
+
+
+def bayes(problem, prediction):
+    """Ridge regression on the context itself."""
+    found = float(bayes_error(problem.context, problem.noise))
+    return prediction | {"errors": np.full_like(prediction["errors"], found)}
+
+
+STUDY = Study(
+    title="Linear attention in many dimensions",
+    question="How many prompts and tasks does pretraining take until linear attention learns fresh tasks in context?",
+    source="Lu, Letey, Zavatone-Veth, Maiti & Pehlevan 2024 (arXiv:2405.11751)",
+    sizes={
+        "smoke": dict(
+            # The same prompts for each ridge: sizes are compiled, ridges are not.
+            samples={0.0: (0.4, 1.6, 2.5), 0.3: (0.4, 1.6, 2.5)},
+            context=1.0,
+            tasks=0.5,
+            noise=0.1,
+            dimensions=(12, 24),
+            runs=(24, 8),
+        ),
+        "paper": dict(
+            samples={0.0: (0.2, 0.4, 0.6, 1.5, 2.0, 3.0), 0.3: (0.5, 1.0, 2.0, 3.0)},
+            context=1.0,
+            tasks=0.5,
+            noise=0.1,
+            dimensions=(32, 64),
+            runs=(64, 32),
+        ),
+    },
+    problem=problem,
+    predict=predict,
+    simulate=simulate_layers,
+    claims=(
+        Claim("Errors on fresh tasks.", off(0), 5, "Standard errors over layers, beside the next term in 1 / d."),
+        Claim("Errors on pretrained tasks.", off(1), 5, "Standard errors over layers, beside the next term in 1 / d."),
+        Claim("No finite dimension does better than the limit.", above, 5, "Standard errors over layers."),
+    ),
+    rivals=(
+        Rival("Prompts are endless.", endless),
+        Rival("Tasks are all tasks.", believing(lambda setting: setting._replace(tasks=1e9))),
+        Rival("The ridge alone regularises.", believing(lambda setting: setting._replace(ridge=0.0))),
+        Rival("A context's noise is that of its labels.", believing(lambda s: s._replace(context=s.context / s.noise))),
+        Rival("Linear attention is the Bayes predictor.", bayes),
+    ),
+    draw=draw,
+    formulas=(
+        "bayes_icl.linear_attention_asymptotics.ridge",
+        "bayes_icl.linear_attention_asymptotics.fresh",
+        "bayes_icl.linear_attention_asymptotics.memorised",
+    ),
+)
