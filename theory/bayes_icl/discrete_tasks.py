@@ -108,8 +108,7 @@ def _summary(w, prior, x, targets, spread):
     values = w @ x.T
     density = _log_likelihood(values, targets, spread)
     # Added up without y_t, never subtracted: with little noise the difference would lose the prior.
-    past = jnp.concatenate([jnp.zeros_like(density[:, :1]), jnp.cumsum(density[:, :-1], axis=1)], axis=1)
-    before = prior[:, None] + past[:, : density.shape[1]]
+    before = prior[:, None] + jnp.pad(jnp.cumsum(density, axis=1), ((0, 0), (1, 0)))[:, :-1]
     after = before + density
     total = jax.scipy.special.logsumexp(before, axis=0)
     weight = jnp.exp(before - jnp.where(jnp.isfinite(total), total, 0.0))

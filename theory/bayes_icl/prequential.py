@@ -193,7 +193,7 @@ def log_posterior(
         raise ValueError(f"log_density must have shape (C, n), got {density.shape}")
     density = require("log_density", density, density < jnp.inf, "must not be NaN or +inf")
     prior = normalised_log_prior(log_prior, len(density)).astype(density.dtype)
-    before = jnp.concatenate([jnp.zeros_like(density[:, :1]), jnp.cumsum(density, axis=1)], axis=1)
+    before = jnp.pad(jnp.cumsum(density, axis=1), ((0, 0), (1, 0)))
     joint = prior[:, None] + before
     total = jax.scipy.special.logsumexp(joint, axis=0)
     possible = require("log_density", total, total > -jnp.inf, "is impossible under every model: its log evidence")

@@ -202,6 +202,8 @@ def test_belief_knows_the_past_only():
     for t in range(4):
         np.testing.assert_allclose(belief[:, t], joint / joint.sum(), rtol=1e-14)
         joint = joint * np.exp(density[:, min(t, 2)])
+    # Nothing seen: the prior, once.
+    np.testing.assert_allclose(np.exp(log_posterior(np.zeros((2, 0)), np.log([0.3, 0.7]))), [[0.3], [0.7]], rtol=1e-14)
     # A model that rules an observation out is out for good, without NaN.
     out = np.exp(log_posterior(np.array([[0.0, -np.inf, 0.0], [-1.0, -1.0, -1.0]])))
     np.testing.assert_array_equal(out[0, 2:], 0.0)
