@@ -75,7 +75,7 @@ def pool_by_prefix(pool, x, y):
 
 
 @partial(jax.jit, static_argnames="chunk")
-def our_pool(pool, x, y, chunk=4096):
+def our_pool(pool, x, y, chunk=16384):
     return jax.lax.map(lambda prompt: pool_predictions(pool, *prompt, NOISE, chunk=chunk).mean, (x, y))
 
 
@@ -135,7 +135,7 @@ def costs(quick):
     x, y = prompts(4, 16, 8)
     tables = [jnp.asarray(np.random.default_rng(1).normal(size=(m, 8))) for m in pools]
     spent = [spent_on(partial(our_pool, w, x, y)) for w in tables]
-    console.print(f"cost against tasks: exponent {slope(pools, spent):.1f}; memory is that of 4096 tasks at any number")
+    console.print(f"cost against tasks: exponent {slope(pools, spent):.1f}; memory of 16384 at most")
     x, y = prompts(1, 512, 20)
     start = time.process_time()
     jax.block_until_ready(jax.jit(lambda x, y: linear_predictions(x, y, NOISE).mean)(x[0], y[0]))

@@ -12,6 +12,7 @@ SLOW = {
     "bayes_icl/context_tree",
     "bayes_icl/linear_attention_drops",
     "bayes_icl/markov_algorithms",
+    "bayes_icl/one_gradient_step",
     "bayes_icl/optimal_linear_attention",
     "bayes_icl/prism_mixture",
     "bayes_icl/ridge_in_context",

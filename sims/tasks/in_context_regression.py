@@ -21,15 +21,15 @@ class Prompts(NamedTuple):
     w: Float[Array, "P d"]
 
 
-def prompts(key, w: Float[Array, "P d"], context: int, noise, root=1.0) -> Prompts:
+def prompts(key, w: Float[Array, "P d"], context: int, noise, root=1.0, entries=jax.random.normal) -> Prompts:
     """One prompt of `context` pairs for each task, with Gaussian inputs and noise of variance `noise`.
 
     Inputs are `root` times white ones: a number, a factor for each coordinate (d,), or a matrix (d, d), whose
-    covariance is root root^T.
+    covariance is root root^T. `entries(key, shape, dtype)` draws the white ones, where they are not Gaussian.
     """
     of_inputs, of_noise = jax.random.split(key)
     batch, dimension = w.shape
-    white = jax.random.normal(of_inputs, (batch, context, dimension), w.dtype)
+    white = entries(of_inputs, (batch, context, dimension), w.dtype)
     root = jnp.asarray(root, w.dtype)
     x = white @ root.T if root.ndim == 2 else white * root
     error = jnp.sqrt(jnp.asarray(noise, w.dtype)) * jax.random.normal(of_noise, (batch, context), w.dtype)

@@ -38,6 +38,14 @@ def test_noise_is_a_variance_and_inputs_have_the_covariance_asked_for():
     near(second, root @ root.T, 2.0)
 
 
+def test_entries_of_another_law():
+    def signs(key, shape, dtype):
+        return jax.random.rademacher(key, shape, dtype)
+
+    drawn = prompts(KEY, jnp.ones((5, 2)), 3, 0.0, 2.0, signs)
+    assert set(np.unique(drawn.x)) == {-2.0, 2.0}
+
+
 def test_tasks():
     near(np.var(gaussian_tasks(KEY, MANY, 1, 2.0)), 4.0, 2 * 16)
     sparse = np.asarray(sparse_tasks(KEY, MANY, 4, 2))

@@ -61,7 +61,8 @@ def spectral_rule(x, y, query, seen=None, *, share: Callable[[Array], Array]) ->
         return jnp.zeros((), inputs.dtype)
     u, root, vt = jnp.linalg.svd(inputs, full_matrices=False)
     real_direction = root > max(inputs.shape) * jnp.finfo(root.dtype).eps * root[0]
-    safe = jnp.where(real_direction, root, 1.0)
+    # Where there are no data the filter is asked for the largest eigenvalue there is, which it must know anyway.
+    safe = jnp.where(real_direction, root, jnp.where(root[0] > 0, root[0], 1.0))
     gain = jnp.where(real_direction, share(safe**2) / safe, 0.0)
     return (vt @ point) @ (gain * (u.T @ targets))
 

@@ -41,7 +41,7 @@ def pool_predictions(
     y: Real[ArrayLike, " n"],
     noise: Real[ArrayLike, ""],
     log_prior: Real[ArrayLike, " M"] | None = None,
-    chunk: int = 4096,
+    chunk: int = 16384,
 ) -> Predictions:
     """Every label from those before it, when the task is a row of a pool.
 
@@ -69,7 +69,11 @@ def pool_predictions(
         return _merge(seen, _summary(*block, x, targets, spread)), None
 
     zero = jnp.zeros(targets.shape, jnp.result_type(w, x, targets, spread))
-    found, _ = jax.lax.scan(add, _Summary(zero - jnp.inf, zero - jnp.inf, zero, zero), (padded, priors))
+    if blocks == 1:
+        # What is not asked for need not be computed: a scan would.
+        found = _summary(w, prior, x, targets, spread)
+    else:
+        found, _ = jax.lax.scan(add, _Summary(zero - jnp.inf, zero - jnp.inf, zero, zero), (padded, priors))
     return Predictions(found.mean, spread + found.variance, found.log_after - found.log_before)
 
 
@@ -107,14 +111,24 @@ class _Summary(NamedTuple):
 def _summary(w, prior, x, targets, spread):
     values = w @ x.T
     density = _log_likelihood(values, targets, spread)
-    # Added up without y_t, never subtracted: with little noise the difference would lose the prior.
-    before = prior[:, None] + jnp.pad(jnp.cumsum(density, axis=1), ((0, 0), (1, 0)))[:, :-1]
-    after = before + density
-    total = jax.scipy.special.logsumexp(before, axis=0)
-    weight = jnp.exp(before - jnp.where(jnp.isfinite(total), total, 0.0))
-    mean = jnp.sum(weight * values, axis=0)
-    variance = jnp.sum(weight * (values - mean) ** 2, axis=0)
-    return _Summary(total, jax.scipy.special.logsumexp(after, axis=0), mean, variance)
+    # Added up without y_t, never subtracted: with little noise the difference would lose the prior. By a product with
+    # ones, since a running sum is slow.
+    past = density @ jnp.triu(jnp.ones((len(targets), len(targets)), density.dtype), 1)
+    before = prior[:, None] + past
+    total, share = _normalised(before)
+    mean = jnp.sum(share * values, axis=0)
+    variance = jnp.sum(share * (values - mean) ** 2, axis=0)
+    return _Summary(total, _normalised(before + density)[0], mean, variance)
+
+
+def _normalised(logs):
+    """Log of the sum of exponentials over tasks, and the share of each: -inf and zero where no task is possible."""
+    top = jax.lax.stop_gradient(jnp.max(logs, axis=0))
+    top = jnp.where(jnp.isfinite(top), top, 0.0)
+    weight = jnp.exp(logs - top)
+    total = jnp.sum(weight, axis=0)
+    safe = jnp.where(total > 0, total, 1.0)
+    return jnp.where(total > 0, top + jnp.log(safe), -jnp.inf), weight / safe
 
 
 def _merge(one, other):

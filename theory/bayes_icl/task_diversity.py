@@ -35,7 +35,7 @@ def task_predictors(
     y: Real[ArrayLike, "P n"],
     noise: Real[ArrayLike, ""],
     prior_variance: Real[ArrayLike, ""] = 1.0,
-    chunk: int = 4096,
+    chunk: int = 16384,
 ) -> tuple[Float[Array, "P n"], Float[Array, "P n"]]:
     """What the two Bayes predictors say on a batch of prompts, at every prefix.
 

@@ -108,6 +108,17 @@ def test_little_noise_leaves_the_nearest_task():
     assert np.isfinite(gradient).all()
 
 
+def test_a_chunk_of_impossible_tasks():
+    x, y = drawn(8, 0.3)
+    prior = np.where(np.arange(len(POOL)) < 8, -np.inf, 0.0)
+    found = pool_predictions(POOL, x, y, 0.3, prior, chunk=4)
+    for one, other in zip(found, pool_predictions(POOL[8:], x, y, 0.3), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+    gradient = jax.grad(lambda pool: pool_predictions(pool, x, y, 0.3, prior, chunk=4).log_evidence[-1])(POOL)
+    assert np.isfinite(gradient).all()
+    np.testing.assert_array_equal(gradient[:8], 0.0)
+
+
 def test_posterior_over_tasks():
     x, y = drawn(6, 0.4)
     belief = np.exp(task_posterior(POOL, x, y, 0.4))
