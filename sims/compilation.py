@@ -6,11 +6,14 @@ import importlib.metadata
 import os
 
 _QUICK = "--xla_backend_optimization_level=0"
+# On the CPU a batched decomposition waits for threads of the pool on which it runs itself. In JAX 0.10 two of them at a
+# time stop a machine of two cores for ever, and this scheduler is what sets them going at a time.
+ONE_AT_A_TIME = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 
 
 def quick_compilation() -> str:
     """XLA's flags for programs that take longer to compile than to run: smoke runs, tests."""
-    return _QUICK + " --xla_cpu_use_fusion_emitters=false" * _emitters_are_optional()
+    return f"{_QUICK} {ONE_AT_A_TIME}" + " --xla_cpu_use_fusion_emitters=false" * _emitters_are_optional()
 
 
 def optimisations() -> dict[str, str | bool] | None:

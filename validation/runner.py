@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sims.compilation import quick_compilation
+from sims.compilation import ONE_AT_A_TIME, quick_compilation
 
 
 class Options(NamedTuple):
@@ -134,8 +134,7 @@ def _work(tasks, events, options: Options, jobs: int) -> None:
     if jobs > 1:
         # Workers that share the cores are faster with one thread each.
         flags.append("--xla_cpu_multi_thread_eigen=false")
-    if options.size == "smoke":
-        flags.append(quick_compilation())
+    flags.append(quick_compilation() if options.size == "smoke" else ONE_AT_A_TIME)
     # What the user set comes last and wins.
     os.environ["XLA_FLAGS"] = " ".join(reversed(flags)).strip()
 

@@ -200,8 +200,8 @@ STUDY = Study(
         "smoke": dict(
             # (items in the context, labels in all), steps and runs of each
             cases=((4, 16), (8, 16), (4, 4)),
-            steps=(1100, 1900, 1100),
-            runs=(3, 3, 2),
+            steps=(1000, 2600, 1000),
+            runs=(2, 3, 2),
             every=20,
             lr=0.3,
             # A classifier shares features among labels, so that copying is learned faster than one logit would be.

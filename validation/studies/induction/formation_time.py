@@ -62,12 +62,8 @@ def fewest(prediction, observation):
     """Fewer labels than twice the context: how much less they delay the mean over runs than predicted."""
     cases = prediction["cases"]
     scarce = [case for case in cases if case not in enough(cases)]
-    behind = []
-    for case in scarce:
-        twice = (case[0], 2 * case[0], case[2])
-        expected = prediction[case] - prediction[twice]
-        behind.append(expected - (np.mean(observation[case]) - np.mean(observation[twice])))
-    return float(max(behind))
+    # All times are over that of the first case.
+    return float(max(prediction[case] - np.mean(observation[case]) for case in scarce))
 
 
 def draw(figure, problem, prediction, observation):
@@ -129,8 +125,8 @@ STUDY = Study(
     sizes={
         "smoke": dict(
             # (items in the context, labels in all, copies of a class), steps of each; times are over the first one's
-            cases=((4, 16, 1), (4, 5, 1), (4, 8, 1), (4, 64, 1), (8, 16, 2)),
-            steps=(850, 1150, 850, 1250, 1000),
+            cases=((4, 16, 1), (4, 5, 1), (4, 64, 1), (8, 16, 2)),
+            steps=(850, 1150, 1250, 1000),
             runs=2,
             every=25,
             lr=0.3,

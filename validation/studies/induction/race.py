@@ -24,26 +24,31 @@ LEARNED = 0.5
 PHASES = ("neither", "in context", "in weights", "both")
 
 
-def groups(problem, classes, exponent):
-    return power_law_groups(int(classes), exponent, problem.groups)
+# Many points of a phase diagram share one law of frequencies.
+groups = functools.cache(power_law_groups)
 
 
 def statistics(problem, case):
     """(frequencies, members, burstiness) of a case (classes, exponent, burstiness)."""
     classes, exponent, bursty = case
-    return *groups(problem, classes, exponent), jnp.asarray(bursty, float)
+    return *groups(int(classes), float(exponent), problem.groups), jnp.asarray(bursty, float)
 
 
 def raced(problem, t, cases, memory_rate=None):
     """`Race` of each case, stacked."""
     rate = problem.memory_rate if memory_rate is None else memory_rate
 
-    def one(frequencies, members, bursty):
-        data = Statistics(problem.context, float(problem.labels), frequencies, members, bursty)
-        return race(t, data, memory_rate=rate)
-
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *(statistics(problem, case) for case in cases))
-    return jax.jit(jax.vmap(one))(*stacked)
+    return _raced(problem.context, t, float(problem.labels), rate, *stacked)
+
+
+# Compiled once for all theories of as many cases.
+@functools.partial(jax.jit, static_argnums=0)
+def _raced(context, t, labels, memory_rate, *stacked):
+    def one(frequencies, members, bursty):
+        return race(t, Statistics(context, labels, frequencies, members, bursty), memory_rate=memory_rate)
+
+    return jax.vmap(one)(*stacked)
 
 
 def phase(in_context, in_weights):
