@@ -1,8 +1,9 @@
-"""A transformer trained on prompts of regression, whose outputs on fixed test prompts are recorded."""
+"""A network trained on prompts of regression, whose outputs on fixed test prompts are recorded."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,17 +26,19 @@ def regression_training(
     lr: float = 3e-3,
     width: int = 32,
     layers: int = 3,
+    network: Callable[..., Any] = regression_transformer,
 ) -> Simulation:
     """Squared error at all positions, by Adam with clipped gradients, a short warm-up and a cosine decay over `steps`.
 
     `drawn(key, hyper)` gives inputs and labels of one step; hyperparameters `x` and `y` are the test prompts, on which
-    outputs are recorded. Everything is float32.
+    outputs are recorded. Everything is float32. `network(key, dimension, context, width=, layers=)` gives an untrained
+    model, which is called as model(x, y).
     """
     rate = optax.warmup_cosine_decay_schedule(0.0, lr, max(steps // 20, 1), steps)
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
 
-    def network(key, _):
-        return jax.tree.map(jnp.float32, regression_transformer(key, dimension, context, width=width, layers=layers))
+    def untrained(key, _):
+        return jax.tree.map(jnp.float32, network(key, dimension, context, width=width, layers=layers))
 
     def loss(model, seen):
         x, y = seen
@@ -44,4 +47,4 @@ def regression_training(
     def batch(key, hyper):
         return tuple(part.astype(jnp.float32) for part in drawn(key, hyper))
 
-    return training(network, loss, lambda _: optimiser, batch, lambda model, hyper: model(hyper["x"], hyper["y"]))
+    return training(untrained, loss, lambda _: optimiser, batch, lambda model, hyper: model(hyper["x"], hyper["y"]))

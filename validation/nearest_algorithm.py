@@ -57,7 +57,9 @@ class Report(NamedTuple):
         lines = ["   noise    R²  " + " ".join(f"{name:>{width}}" for name in self.names)]
         for noise, row, share in zip(self.noises, self.output_distance, self.linearity, strict=True):
             marks = np.where(row == row.min(), "*", "")
-            cells = " ".join(f"{f'{value:.3g}{mark}':>{width}}" for value, mark in zip(row, marks, strict=True))
+            # What rounding leaves is no distance.
+            shown = np.where(row < 1e-20, 0.0, row)
+            cells = " ".join(f"{f'{value:.3g}{mark}':>{width}}" for value, mark in zip(shown, marks, strict=True))
             lines.append(f"{noise:8.3g} {share:5.2f}{' ' if share >= LINEAR else '~'} {cells}")
         return "\n".join(lines)
 

@@ -84,3 +84,33 @@ later = Formula(
     call=lambda p, r: (np.array(QUERY, float), np.array([POSITIVE], float), np.array([NEGATIVE], float), p, r),
     source=SOURCE,
 )
+
+beta = sp.Symbol("beta", nonnegative=True)
+# Of the query one earlier input differs in one coordinate of three, the other in two: cosines 1/3 and -1/3.
+_read = 1 / (1 + sp.exp(-sp.Rational(2, 3) * beta))
+
+
+def _cosine(x, z):
+    return sp.Rational(sum(a * b for a, b in zip(x, z, strict=True)), len(x))
+
+
+def _softmax():
+    near, far = (sp.exp(beta * _cosine(QUERY, z)) for z in (POSITIVE, NEGATIVE))
+    return sp.simplify(near / (near + far) - _read)
+
+
+neighbour = Formula(
+    title="What a head of attention reads of the nearer of two examples",
+    backs="theory.bayes_icl.boolean_functions.neighbour_head",
+    symbol=sp.Symbol("P"),
+    arguments=(beta,),
+    domain={beta: Interval(0, 40)},
+    expression=_read,
+    proofs={
+        "softmax of cosines": _softmax,
+        "the nearest in the limit": lambda: sp.limit(_read, beta, sp.oo) - 1,
+    },
+    call=lambda b: (np.array([POSITIVE, NEGATIVE, QUERY], float), np.array([1.0, 0.0, 0.0]), b),
+    read=lambda found: found[2],
+    source="Bhattamishra et al. 2023 (arXiv:2310.03016)",
+)

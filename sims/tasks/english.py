@@ -10,10 +10,21 @@ from typing import NamedTuple
 import numpy as np
 
 LICENCES = Path("/usr/share/common-licenses")
+# Of `Text.letters`: a to z are 0 to 25, what stands between words is the last.
+ALPHABET = "abcdefghijklmnopqrstuvwxyz "
 
 
 class Text(NamedTuple):
-    """`words` (T,): numbers into `vocabulary`, in the order of the text; the vocabulary is in that of first use."""
+    """`words` (T,): numbers into `vocabulary`, in the order of the text; the vocabulary is in that of first use.
+
+    Five lines from the text to what a network reads, letters under names that are new in each piece:
+
+        letters = documentation().unrepeated(12).letters()
+        pieces = letters[: len(letters) // 64 * 64].reshape(-1, 64)
+        kinds = np.array([0 if c in "aeiou" else 1 if c != " " else 2 for c in ALPHABET])
+        names = new_names(key, len(pieces), kinds, 3)  # of sims.tasks.renamed_text
+        strings = renamed(pieces, names)
+    """
 
     words: np.ndarray
     vocabulary: tuple[str, ...]
@@ -24,6 +35,26 @@ class Text(NamedTuple):
             raise ValueError(f"length must be from 1 to the {len(self.words)} words of the text, got {length}")
         count = len(self.words) // length
         return self.words[: count * length].reshape(count, length)
+
+    def unrepeated(self, passage: int) -> Text:
+        """The text without every run of `passage` words that has stood before: parts of it are then of new text.
+
+        Whole topics of a documentation stand again in longer ones. Only later copies go.
+        """
+        if passage < 1:
+            raise ValueError(f"passage must be at least 1 word, got {passage}")
+        seen, new = set(), np.ones(len(self.words), bool)
+        for start in range(len(self.words) - passage + 1):
+            run = self.words[start : start + passage].tobytes()
+            if run in seen:
+                new[start : start + passage] = False
+            seen.add(run)
+        return Text(self.words[new], self.vocabulary)
+
+    def letters(self) -> np.ndarray:
+        """Numbers into `ALPHABET` of the words one after the other, without apostrophes, a space between two words."""
+        joined = " ".join(self.vocabulary[i].replace("'", "") for i in self.words)
+        return np.array([ALPHABET.index(c) for c in joined])
 
 
 def documentation() -> Text:

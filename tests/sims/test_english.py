@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from sims.tasks.english import LICENCES, documentation, licences, text
+from sims.tasks.english import ALPHABET, LICENCES, documentation, licences, text
 
 
 def test_words_are_numbered_by_first_use():
@@ -24,6 +24,30 @@ def test_the_documentation_is_english():
     assert found.vocabulary[counts.argmax()] == "the"
 
 
+def test_later_copies_of_a_passage_go():
+    found = text(["a b c d", "b c d e", "c d a b"])
+    left = found.unrepeated(3)
+    assert [left.vocabulary[i] for i in left.words] == list("abcdecdab")
+    np.testing.assert_array_equal(found.unrepeated(12).words, found.words)
+    # One word at a time: each stands once.
+    assert [found.vocabulary[i] for i in found.unrepeated(1).words] == list("abcde")
+
+
+def test_the_documentation_repeats_itself():
+    """A fifth of it, whole topics; what is left holds no passage twice."""
+    everything = documentation()
+    once = everything.unrepeated(12)
+    assert 0.5 < len(once.words) / len(everything.words) < 0.95
+    runs = np.lib.stride_tricks.sliding_window_view(once.words, 12)
+    # But for those that only arise where a copy was cut out.
+    assert len(np.unique(runs, axis=0)) > 0.999 * len(runs)
+
+
+def test_letters():
+    found = text(["It's THE end"])
+    assert "".join(ALPHABET[i] for i in found.letters()) == "its the end"
+
+
 @pytest.mark.skipif(not LICENCES.exists(), reason="no licences here")
 def test_licences():
     assert "warranty" in licences().vocabulary
@@ -34,6 +58,8 @@ def test_refusals(tmp_path, monkeypatch):
         text(["42"])
     with pytest.raises(ValueError, match="length must be from 1 to the 2 words of the text, got 3"):
         text(["two words"]).pieces(3)
+    with pytest.raises(ValueError, match="passage must be at least 1 word, got 0"):
+        text(["two words"]).unrepeated(0)
     with pytest.raises(FileNotFoundError, match="there are no licences in"):
         licences(tmp_path)
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)

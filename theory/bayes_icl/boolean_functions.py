@@ -21,7 +21,7 @@ from jax.scipy.special import gammaln, logsumexp, xlogy
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
 
 from theory.bayes_icl.prequential import log_posterior
-from theory.checks import matrix, real, require, whole, within
+from theory.checks import matrix, non_negative, real, require, whole, within
 
 # Chances of the generators of Bhattamishra et al.: a literal is absent; an input is made a positive example.
 ABSENT, FORCED = 0.7, 0.3
@@ -250,6 +250,59 @@ def teaching_sequence(literals: Int[ArrayLike, " d"]) -> tuple[Float[Array, "n d
     denied = np.array([np.where(np.arange(len(w)) == i, -low, low) for i in np.flatnonzero(w)]).reshape(-1, len(w))
     x = np.concatenate([low[None], np.where(w == 0, 1, w)[None], denied]).astype(float)
     return jnp.asarray(x), jnp.asarray([1.0, 1.0] + [0.0] * len(denied))
+
+
+def neighbour_predictions(x: Real[ArrayLike, "n d"], y: Real[ArrayLike, " n"], random: int) -> Float[Array, " n"]:
+    """Chance that each label is 1, where labels are coin flips at first and then those of the nearest earlier input.
+
+    P(y_t = 1 | past) = 1/2 for t < random,   y_s afterwards, s = argmax_{s < t} cos(x_s, x_t), the first of equals.
+
+    Arguments:
+        x: inputs, (n, d), none zero; y: labels, 0 or 1, (n,); random: how many labels are coin flips, from 1 on.
+    Returns:
+        (n,), 0, 1/2 or 1: exact, and certain once the flips are over.
+    Holds when: cosines that agree to seven decimals count as equal, as in the generator.
+    Source: Bhattamishra et al. 2023 (arXiv:2310.03016).
+    """
+    cosine, labels = _cosines(x, y)
+    flips = whole("random", random)
+    nearest = jnp.argmax(jnp.where(_earlier(len(labels)), jnp.round(cosine, 7), -jnp.inf), axis=1)
+    return jnp.where(jnp.arange(len(labels)) < flips, 0.5, labels[nearest])
+
+
+def neighbour_head(
+    x: Real[ArrayLike, "n d"], y: Real[ArrayLike, " n"], sharpness: Real[ArrayLike, ""]
+) -> Float[Array, " n"]:
+    """What a head of attention by cosine says of each label: the nearest earlier one, as far as it is sharp.
+
+    sum_{s < t} softmax_s[beta cos(x_s, x_t)] y_s.
+
+    Arguments:
+        x: inputs, (n, d), none zero; y: labels, 0 or 1, (n,); sharpness: beta >= 0.
+    Returns:
+        (n,); 1/2 for the first. For beta -> inf `neighbour_predictions` after its coin flips, with the mean of equally
+        near labels in place of the first.
+    Source: Bhattamishra et al. 2023 (arXiv:2310.03016).
+    """
+    cosine, labels = _cosines(x, y)
+    earlier = _earlier(len(labels))
+    logits = jnp.where(earlier, non_negative("sharpness", sharpness) * cosine, -jnp.inf)
+    pattern = jnp.where(earlier, jnp.exp(logits - jnp.max(logits, axis=1, keepdims=True, initial=-1e300)), 0.0)
+    read = pattern @ labels / jnp.maximum(jnp.sum(pattern, axis=1), jnp.finfo(labels.dtype).tiny)
+    return jnp.where(jnp.arange(len(labels)) > 0, read, 0.5)
+
+
+def _cosines(x, y):
+    inputs, labels = matrix("x", x), _labels(y)
+    if labels.shape != inputs.shape[:1]:
+        raise ValueError(f"y must have a label for each of the {len(inputs)} inputs, got shape {labels.shape}")
+    norm = jnp.linalg.norm(inputs, axis=1, keepdims=True)
+    unit = inputs / require("x", norm, norm > 0, "must have rows other than zero: their norm")
+    return unit @ unit.T, labels
+
+
+def _earlier(n: int):
+    return np.tril(np.ones((n, n), bool), -1)
 
 
 def _evidence(positives, negatives, p, rho):

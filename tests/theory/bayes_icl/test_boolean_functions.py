@@ -16,6 +16,8 @@ from theory.bayes_icl.boolean_functions import (
     input_log_density,
     literal_log_prior,
     literal_sets,
+    neighbour_head,
+    neighbour_predictions,
     normal_form,
     teaching_sequence,
     threshold_function,
@@ -184,6 +186,42 @@ def test_sure_once_all_agree_and_differentiable():
     assert np.isfinite(jax.grad(lambda p: conjunction_predictions(x, y, p, 0.3).sum())(0.7))
 
 
+def nearest_task(seed, n=12, d=5, random=4):
+    """Labels of the generator itself, one after the other."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.choice([-1.0, 1.0], (n, d)), []
+    for t in range(n):
+        cosines = [round(float(x[s] @ x[t]) / d, 7) for s in range(t)]
+        y.append(float(rng.integers(2)) if t < random else y[cosines.index(max(cosines))])
+    return x, np.array(y)
+
+
+@given(seeds)
+def test_nearest_neighbours(seed):
+    """After the coin flips every label is known before it is seen; nothing that comes later changes what was said."""
+    x, y = nearest_task(seed)
+    found = np.asarray(neighbour_predictions(x, y, 4))
+    np.testing.assert_array_equal(found[:4], 0.5)
+    np.testing.assert_array_equal(found[4:], y[4:])
+    changed = y.copy()
+    changed[7:] = 1 - changed[7:]
+    np.testing.assert_array_equal(neighbour_predictions(x, changed, 4)[:8], found[:8])
+
+
+@given(seeds, st.floats(0, 30))
+def test_neighbour_head(seed, sharpness):
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(6, 3)), rng.integers(0, 2, 6).astype(float)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    found = neighbour_head(x, y, sharpness)
+    for t in range(1, 6):
+        weight = np.exp(sharpness * unit[:t] @ unit[t])
+        np.testing.assert_allclose(found[t], weight @ y[:t] / weight.sum(), rtol=1e-10, atol=1e-14)
+    # Real inputs are never equally near; directions alone count.
+    np.testing.assert_allclose(neighbour_head(3 * x, y, 1e7)[1:], neighbour_predictions(x, y, 1)[1:], atol=1e-6)
+    np.testing.assert_allclose(neighbour_head(x, y, 0.0)[1:], np.cumsum(y)[:-1] / np.arange(1, 6), rtol=1e-12)
+
+
 ONES = np.ones((1, 3))
 NONE = np.zeros((0, 3))
 
@@ -207,6 +245,9 @@ NONE = np.zeros((0, 3))
         (lambda: conjunction_chance(ONES[0], NONE, NONE, forced=1.0), "forced must be below 1, got 1.0"),
         (lambda: normal_form(np.ones((2, 3), int), ONES), "literals must be whole numbers"),
         (lambda: teaching_sequence(np.array([2, 0])), "literals must be 0, 1 or -1"),
+        (lambda: neighbour_predictions(0 * ONES, np.ones(1), 1), "x must have rows other than zero: their norm, got 0"),
+        (lambda: neighbour_predictions(ONES, np.ones(1), 0), "random must be a whole number of at least 1, got 0"),
+        (lambda: neighbour_head(ONES, np.ones(1), -1.0), "sharpness must be non-negative and finite, got -1"),
     ],
 )
 def test_refusals(call, message):

@@ -1,6 +1,7 @@
 """Layers that descend: step by step against gradient descent, the filter of GD++ against layers, refusals."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -84,10 +85,10 @@ def test_shrinking_helps_where_directions_differ():
     """Eight layers, the best of a grid of rates and shrinkings, against gradient descent with its best rate."""
     lam = np.array([1.0, 0.02])
     rates = np.linspace(0.2, 2, 19)
-    left = lambda rate, gamma: np.abs(1 - shrinking_shares(lam, np.full(8, rate), np.full(8, gamma))).max()  # noqa: E731
-    plain = min(left(rate, 0.0) for rate in rates)
-    shrunk = min(left(rate, gamma) for rate in rates for gamma in np.linspace(0, 0.9, 10))
-    assert shrunk < plain
+    shares = jax.vmap(lambda rate, gamma: shrinking_shares(lam, jnp.full(8, rate), jnp.full(8, gamma)))
+    grid = np.meshgrid(rates, np.linspace(0, 0.9, 10))
+    left = np.abs(1 - shares(*map(np.ravel, grid))).max(axis=1).reshape(grid[0].shape)
+    assert left.min() < left[0].min()
 
 
 def test_many_layers_end_at_least_squares():

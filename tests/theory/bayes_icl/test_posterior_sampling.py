@@ -39,6 +39,7 @@ def test_logistic_regression_by_quadrature():
         np.testing.assert_array_less(np.abs(found.mean[t] - wanted), 5 * np.asarray(found.error[t]))
 
 
+@pytest.mark.slow
 def test_other_models_by_quadrature_over_one_weight():
     rng = np.random.default_rng(2)
     x, w = rng.normal(size=(4, 1)), np.linspace(-8, 8, 4001)
@@ -81,6 +82,7 @@ def test_a_bayesian_network_by_importance():
     assert abs(found.mean[0] - wanted) < 5 * np.hypot(error, found.error[0])
 
 
+@pytest.mark.slow
 def test_ranks_of_the_truth_are_uniform():
     """Simulation-based calibration of one logistic weight: 120 tasks, ten bins, five standard errors each."""
     rng, count = np.random.default_rng(7), 120

@@ -1,5 +1,6 @@
 """Resets: against a race cut by hand, their limits, and the error that they leave."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -20,8 +21,9 @@ def test_against_a_race_that_is_cut_by_hand():
     interval, head = 0.5, Logits(*jnp.zeros(3))
     when, found = race_with_resets(interval, RESETS, AFTER, DATA, **RATES)
     np.testing.assert_allclose(when, [*(interval * np.arange(1, RESETS + 1)), 60, 120], rtol=1e-12)
+    between = jax.jit(lambda head: race(np.array([0.0, interval]), DATA, start=head, **RATES))
     for j in range(RESETS):
-        cut = race(np.array([0.0, interval]), DATA, start=head, **RATES)
+        cut = between(head)
         head = Logits(*(part[-1] for part in cut.logits))
         for name in ("in_context", "in_weights", "loss", "memory"):
             np.testing.assert_allclose(getattr(found, name)[j], getattr(cut, name)[-1], rtol=1e-6)

@@ -159,7 +159,7 @@ def draw(figure, problem, prediction, observation):
             style.networks(right, [x], [y.mean()], i=j, error=[y.std()], label=label, **marker)
     right.plot([0.2, 1.4], [0.2, 1.4], color=style.INK, linewidth=0.8, linestyle=":")
     right.set(xlabel="predicted", ylabel="measured", xlim=(0.2, 1.4), ylim=(0.2, 2))
-    right.set_title("Times, over that of accuracy")
+    right.set_title("Times, relative")
     right.legend(loc="upper left", fontsize=7)
 
 

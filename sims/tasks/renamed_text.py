@@ -1,0 +1,39 @@
+"""A text read under names that are new in each piece: no symbol means the same twice, the text is always the same."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from sims.tasks.urns import random_urns
+
+
+def random_pieces(key, blocks: Int[Array, "B N"], count: int, length: int) -> Int[Array, "P T"]:
+    """Pieces of `length` symbols from anywhere within the blocks of a text, none across two of them."""
+    of_block, of_place = jax.random.split(key)
+    block = jax.random.randint(of_block, (count, 1), 0, blocks.shape[0])
+    start = jax.random.randint(of_place, (count, 1), 0, blocks.shape[1] - length + 1)
+    return blocks[block, start + jnp.arange(length)]
+
+
+def new_names(key, count: int, kinds: Int[Array, " L"], symbols: int) -> Int[Array, "P L"]:
+    """For each piece the names of all letters: those of their kinds, 0 to K - 1, dealt out anew."""
+    dealt = jax.vmap(lambda key: jax.random.permutation(key, symbols))(jax.random.split(key, count))
+    return dealt[:, kinds]
+
+
+def new_classes(key, count: int, letters: int, symbols: int) -> Int[Array, "P L"]:
+    """For each piece the class of every letter: each is thrown by itself, with shares that are uniform on the simplex.
+
+    Shares are drawn once for each piece: some classes are large.
+    """
+    of_shares, of_letters = jax.random.split(key)
+    edges: Float[Array, "P K"] = jnp.cumsum(random_urns(of_shares, count, symbols), axis=1)
+    chance = jax.random.uniform(of_letters, (count, letters))
+    return jnp.sum(chance[:, :, None] >= edges[:, None, :-1], axis=-1)
+
+
+def renamed(pieces: Int[Array, "P T"], names: Int[Array, "P L"]) -> Int[Array, "P T"]:
+    """Each piece under its own names."""
+    return jnp.take_along_axis(names, pieces, axis=1)
