@@ -238,7 +238,7 @@ def _program(simulation: Simulation, batching: str, devices: tuple, optimised: b
         one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), states)
         return jax.tree.structure(jax.eval_shape(simulation.record, one))
 
-    options = optimisations() if optimised and devices[0].platform == "cpu" else None
+    options = optimisations() if optimised and jax.default_backend() == "cpu" else None
     return Program(jax.jit(begin_all), jax.jit(advance_all, compiler_options=options), padded, form)
 
 

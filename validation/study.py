@@ -10,6 +10,7 @@ the networks; the claims judge the pair. To judge your own theory or your own ne
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import math
 import pkgutil
@@ -199,6 +200,16 @@ def find(name: str) -> Study:
     return importlib.import_module(discover()[found]).STUDY
 
 
+def _instead_of(name: str, known: list[str] | dict[str, str]) -> str:
+    """What somebody may have meant by a name that nobody has."""
+    families = sorted({full.split("/")[0] for full in known})
+    spelt = {part: full for full in known for part in (full, full.split("/")[1])}
+    near = dict.fromkeys(spelt[part] for part in difflib.get_close_matches(name, spelt, n=3))
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"the families are {', '.join(families)}, and `stagewise list` names their studies"
+
+
 def select(names: Iterator[str] | list[str]) -> list[str]:
     """The full names of the studies that `names` (studies or families; all, if empty) stand for, in order."""
     known = discover()
@@ -206,6 +217,6 @@ def select(names: Iterator[str] | list[str]) -> list[str]:
     for name in names:
         hits = [k for k in known if name in (k, k.split("/")[0], k.split("/")[1])]
         if not hits:
-            raise ValueError(f"unknown study or family {name!r}; there are: {', '.join(known)}")
+            raise ValueError(f"unknown study or family {name!r}; {_instead_of(name, known)}")
         chosen += [hit for hit in hits if hit not in chosen]
     return chosen if names else list(known)

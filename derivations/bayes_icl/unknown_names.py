@@ -264,7 +264,8 @@ strength = Formula(
     proofs={
         "first two moments": _moments,
         "same shares for all": lambda: sp.limit(STRENGTH, b, sp.oo) - (1 / SAME - 1),
-        "letters without number": lambda: sp.simplify(((b + c) * (1 - q) / (1 + (b + c) * q)).subs(q, 0) - b - c),
+        # Only if their letters do, and are thrown into different classes.
+        "two symbols differ": lambda: sp.simplify(STRENGTH / (STRENGTH + 1) - (1 - SAME) * (b + c) / (b + c + 1)),
     },
     call=lambda f, g, b, c: (np.array([f, g, 1 - f - g]), np.array([b, c])),
     read=lambda found: found[0] + found[1],

@@ -179,7 +179,8 @@ def test_a_full_disk_is_one_sentence_and_no_half_file(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("run", "nowhere"), "unknown study or family 'nowhere'; there are: bayes_icl/"),
+        (("run", "nowhere"), "unknown study or family 'nowhere'; the families are bayes_icl"),
+        (("run", "dept"), "did you mean deep_linear/depth"),
         (("run", "--size", "huge"), "--size must be one of smoke, paper, got 'huge'"),
         (("run", "--keep"), "--keep copies verdicts of paper runs, got --size smoke"),
         (("run", "--out", "/dev/null"), "--out must be a folder, got the file /dev/null"),

@@ -32,7 +32,7 @@ class Pretraining(NamedTuple):
     context: Float[Array, "..."]
     tasks: Float[Array, "..."]
     noise: Float[Array, "..."]
-    ridge: Float[Array, "..."] = 0.0
+    ridge: Float[Array, "..."] | float = 0.0
 
 
 class Errors(NamedTuple):
