@@ -1,6 +1,6 @@
 """What deep linear networks cost: theory against integration, ensembles against loops, growth with size.
 
-    python -m benchmarks.deep_linear [closed_form | accuracy | ensemble | scaling]
+    python -m benchmarks.deep_linear [closed_form | accuracy | ensemble | scaling] [--keep]
 
 All figures are ratios (or exponents) from one run on one machine; seconds mean nothing elsewhere.
 """
@@ -21,7 +21,8 @@ import scipy.integrate
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.timing import least_seconds, slope
+from benchmarks.kept import Result, keep
+from benchmarks.timing import least_seconds, ratios, slope
 from sims.engine import Simulation, grid, simulate
 from sims.networks.deep_linear import correlation_loss, gaussian
 from sims.training import gradient_descent
@@ -106,7 +107,7 @@ def with_scipy(t, w1, w2, syx, rtol):
     return solve
 
 
-def closed_form(aim: float = 1e-11) -> None:
+def closed_form(aim: float = 1e-11) -> list[Result]:
     """The exact two-layer solution against integrating the raw weights, at the loosest tolerance that keeps `aim`.
 
     The error counts at every time that is asked for: between its steps an integrator interpolates, at a lower order.
@@ -122,6 +123,7 @@ def closed_form(aim: float = 1e-11) -> None:
         "its error",
         "closed form's error",
     )
+    series: dict[str, list] = {}
     for n in (5, 10, 20, 50):
         w1, w2 = lam_balanced(n, 0.0)
         _, syx = correlations(n, n)
@@ -144,14 +146,18 @@ def closed_form(aim: float = 1e-11) -> None:
                 lambda rtol, t=t, a=arguments: with_diffrax(jnp.asarray(t), *a[1:], rtol)
             )
             scipy_call, scipy_error = loosest(lambda rtol, t=t, w1=w1, w2=w2, syx=syx: with_scipy(t, w1, w2, syx, rtol))
-            seconds = least_seconds(
+            found = ratios(
                 {
                     "exact": lambda exact=exact, arguments=arguments: exact(*arguments),
                     "diffrax": diffrax_call,
-                    "scipy": scipy_call,
+                    "SciPy": scipy_call,
                 },
-                rounds=3,
+                "exact",
+                rounds=5,
             )
+            for name, each in found.items():
+                when = "one end time" if count == 1 else f"{count} times"
+                series.setdefault(f"{name}, {when}", []).append({"x": n, "ratio": each})
             # Multiple precision takes minutes beyond.
             own = "-"
             if n <= 20:
@@ -161,13 +167,16 @@ def closed_form(aim: float = 1e-11) -> None:
             drawn.add_row(
                 str(n),
                 str(count),
-                f"{seconds['diffrax'] / seconds['exact']:.1f}",
+                f"{found['diffrax'][1]:.1f}",
                 f"{diffrax_error:.0e}",
-                f"{seconds['scipy'] / seconds['exact']:.0f}",
+                f"{found['SciPy'][1]:.0f}",
                 f"{scipy_error:.0e}",
                 own,
             )
     console.print(drawn)
+    title = f"Exact two-layer solution against integration to {aim:.0e}"
+    words = "Aims: 15 for diffrax and one end time, 2 for 200 times and up to 20 units."
+    return [Result(title, "units", "integration / exact", series, comment=words)]
 
 
 def reference_map(t: float, w1, w2, syx, digits: int) -> np.ndarray:
@@ -221,7 +230,7 @@ def lam_balanced(n: int, lam: float, scale: float = 0.05, seed: int = 2) -> tupl
     return (hidden * a) @ right.T, (left * b) @ hidden.T
 
 
-def ensemble(steps: int = 500) -> None:
+def ensemble(steps: int = 500) -> list[Result]:
     """An ensemble in one program, against the same runs one by one, against a Python loop over compiled steps."""
     drawn = table(
         f"Ensemble training, {steps} steps: cost of the alternative / cost of one program",
@@ -232,6 +241,7 @@ def ensemble(steps: int = 500) -> None:
         "run by run",
         "Python loop of steps",
     )
+    series: dict[str, list] = {}
     for width, runs in ((8, 64), (32, 16), (128, 8)):
         simulation = trained(width, 2)
         times = [0, steps]
@@ -248,26 +258,29 @@ def ensemble(steps: int = 500) -> None:
         def one_by_one(simulation=simulation, runs=runs, times=times):
             return [simulate(simulation, grid(seeds=[seed]), times).records for seed in range(runs)]
 
-        seconds = least_seconds(
+        found = ratios(
             {
                 "auto": lambda: simulate(simulation, together, times).records,  # noqa: B023
                 "vmap": lambda: simulate(simulation, together, times, batching="vmap").records,  # noqa: B023
                 "map": lambda: simulate(simulation, together, times, batching="map").records,  # noqa: B023
-                "single": one_by_one,
-                "loop": loop,
+                "run by run": one_by_one,
+                "Python loop of steps": loop,
             },
-            rounds=3,
+            "auto",
+            rounds=5,
         )
-        best = seconds["auto"]
+        found["Python loop of steps"] = [runs * each for each in found["Python loop of steps"]]
+        for name, each in found.items():
+            series.setdefault(name, []).append({"x": f"{width} ({runs} runs)", "ratio": each})
         drawn.add_row(
             str(width),
             str(runs),
-            f"{seconds['vmap'] / best:.2f}",
-            f"{seconds['map'] / best:.2f}",
-            f"{seconds['single'] / best:.1f}",
-            f"{runs * seconds['loop'] / best:.1f}",
+            *(f"{found[name][1]:.2f}" for name in ("vmap", "map")),
+            *(f"{found[name][1]:.1f}" for name in ("run by run", "Python loop of steps")),
         )
     console.print(drawn)
+    unit = "alternative / one program, batched as the engine chooses"
+    return [Result(f"Ensembles of linear networks, {steps} steps", "width", unit, series)]
 
 
 def scaling(steps: int = 200) -> None:
@@ -292,12 +305,16 @@ def scaling(steps: int = 200) -> None:
 def main() -> None:
     console.print(f"JAX {jax.__version__} on {jax.devices()[0].device_kind}, {os.cpu_count()} cores, float64\n")
     parts = {"closed_form": closed_form, "accuracy": accuracy, "ensemble": ensemble, "scaling": scaling}
-    chosen = sys.argv[1:] or list(parts)
+    kept = "--keep" in sys.argv
+    chosen = [name for name in sys.argv[1:] if name != "--keep"] or list(parts)
     if unknown := [name for name in chosen if name not in parts]:
         raise SystemExit(f"unknown part {unknown[0]!r}; there are: {', '.join(parts)}")
+    found: list[Result] = []
     for name in chosen:
-        parts[name]()
+        found += parts[name]() or []
         console.print()
+    if kept:
+        console.print(f"kept in {keep('deep_linear', 'Deep linear networks', found)}")
 
 
 if __name__ == "__main__":

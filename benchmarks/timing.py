@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,16 +15,28 @@ def least_seconds(rivals: Mapping[str, Callable[[], object]], rounds: int = 5) -
 
     A call is repeated within a round until it lasts 20 ms. The first call of each (compilation) does not count.
     """
+    return {name: min(spent) for name, spent in seconds_by_round(rivals, rounds).items()}
+
+
+def ratios(rivals: Mapping[str, Callable[[], object]], ours: str, rounds: int = 5) -> dict[str, list[float]]:
+    """CPU time of each rival over that of `ours`: least, median and largest of the rounds' ratios."""
+    spent = seconds_by_round(rivals, rounds)
+    found = {name: [a / b for a, b in zip(spent[name], spent[ours], strict=True)] for name in rivals if name != ours}
+    return {name: [min(each), statistics.median(each), max(each)] for name, each in found.items()}
+
+
+def seconds_by_round(rivals: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """CPU seconds of one call of each rival in each round."""
     repeats = {}
     for name, call in rivals.items():
         jax.block_until_ready(call())
         once = _cpu_seconds(call, 1)
         repeats[name] = max(1, math.ceil(0.02 / max(once, 1e-7)))
-    best = dict.fromkeys(rivals, math.inf)
+    spent: dict[str, list[float]] = {name: [] for name in rivals}
     for _ in range(rounds):
         for name, call in rivals.items():
-            best[name] = min(best[name], _cpu_seconds(call, repeats[name]))
-    return best
+            spent[name].append(_cpu_seconds(call, repeats[name]))
+    return spent
 
 
 def _cpu_seconds(call: Callable[[], object], repeats: int) -> float:

@@ -113,9 +113,14 @@ def discover() -> Iterator[tuple[str, Formula]]:
 
 
 def find(name: str) -> Formula:
-    """The formula of that dotted name, without loading any other file: "deep_linear.modes.two_layer"."""
+    """The formula of that dotted name, without loading any other file: "deep_linear.modes.two_layer".
+
+    One of your own is named by its whole path: "my_family.my_study_derivation.law".
+    """
     file, _, formula = name.rpartition(".")
-    try:
-        return vars(importlib.import_module(f"derivations.{file}"))[formula]
-    except (KeyError, ModuleNotFoundError, ValueError):
-        raise ValueError(f"name must be a formula like 'deep_linear.modes.two_layer', got {name!r}") from None
+    for module in (f"derivations.{file}", file):
+        try:
+            return vars(importlib.import_module(module))[formula]
+        except (KeyError, ModuleNotFoundError, ValueError):
+            continue
+    raise ValueError(f"name must be a formula like 'deep_linear.modes.two_layer', got {name!r}")

@@ -5,8 +5,9 @@
     trajectory.records["loss"]      # (runs, times)
 
 All runs (seeds x hyperparameters) live in one compiled program: `vmap` or `lax.map`, whichever suits the width
-and the device, sharded over all local devices. The host owns the time loop over compiled chunks, so progress and
-checkpoints need no callbacks, and a run that is stopped and resumed is bit-identical to one that was not.
+and the device, sharded over all local devices (and over hosts, see `sims.hosts`). The host owns the time loop over
+compiled chunks, so progress and checkpoints need no callbacks, and a run that is stopped and resumed is bit-identical
+to one that was not.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from sims import checkpoints
+from sims import checkpoints, hosts
 from sims.compilation import optimisations
 from sims.progress import bar
 
@@ -48,11 +49,15 @@ class Simulation(NamedTuple):
 
 
 class Runs(NamedTuple):
-    """The runs of a sweep. `seeds` (runs,); each leaf of `hyper` has a leading axis of runs; `shape` is the grid's."""
+    """The runs of a sweep. `seeds` (runs,); each leaf of `hyper` has a leading axis of runs; `shape` is the grid's.
+
+    `names` are those of the grid's axes, as `grid` was given them; none where the runs were put together by hand.
+    """
 
     seeds: np.ndarray
     hyper: Hyper
     shape: tuple[int, ...]
+    names: tuple[str, ...] = ()
 
 
 class Trajectory(NamedTuple):
@@ -81,7 +86,7 @@ def grid(seeds: int | Sequence[int] | np.ndarray = 1, **axes: Sequence | np.ndar
         raise ValueError(f"{empty} must hold at least one value, got none")
     combinations = list(itertools.product(seeds, *axes.values()))
     hyper = {name: np.stack([c[1 + i] for c in combinations]) for i, name in enumerate(axes)}
-    return Runs(np.array([c[0] for c in combinations]), hyper, shape)
+    return Runs(np.array([c[0] for c in combinations]), hyper, shape, ("seed", *axes))
 
 
 def every(steps: int, interval: int) -> np.ndarray:
@@ -107,7 +112,8 @@ def simulate(
 
     `batching`    "vmap", "map" (one run after the other inside the program) or "auto".
     `checkpoint`  a file to save to every `checkpoint_every` seconds and when interrupted, and to resume from. It
-                  refuses to continue another configuration. `session(folder)` names one for every simulation.
+                  refuses to continue another configuration. `session(folder)` names one for every simulation. Each
+                  of several hosts has its own, with its number in the name.
     `chunks`      into how many compiled calls the time axis is cut (the result does not depend on it).
     `progress`    True: a bar with the time left; or a function that is called with (steps done, steps in all).
     `optimised`   compile with XLA's optimisations, also where its flags ask for quick compilation: for thousands of
@@ -115,6 +121,10 @@ def simulate(
     """
     record_at = _checked_times(record_at)
     _checked_runs(runs)
+    everyones = runs
+    if jax.process_count() > 1:
+        own = hosts.own_part(len(runs.seeds))
+        runs = Runs(np.asarray(runs.seeds)[own], jax.tree.map(lambda x: x[own], runs.hyper), own.shape)
     devices = tuple(jax.local_devices())
     program = _program(simulation, _batching(simulation, runs, batching), devices, optimised)
     surrounding = _SESSION.get()
@@ -122,7 +132,7 @@ def simulate(
     if checkpoint is not None or surrounding.folder is not None:
         settings = checkpoints.settings_of(simulation, runs.seeds, runs.hyper, record_at)
         default = (surrounding.folder or Path()) / f"{checkpoints.digest_of(settings)[:20]}.npz"
-        checkpoint = Path(checkpoint or default)
+        checkpoint = hosts.own_file(Path(checkpoint or default))
 
     if checkpoint is not None and checkpoint.exists():
         like = jax.eval_shape(program.start, runs.seeds, runs.hyper)
@@ -140,7 +150,10 @@ def simulate(
         finished = _advanced(program, finished, len(runs.seeds), record_at, size, tell, save, checkpoint_every)
     columns = [np.concatenate(column, axis=1) for column in zip(*finished.records, strict=True)]
     records = jax.tree.unflatten(program.form(finished.state), columns)
-    return Trajectory(runs, record_at, records, jax.tree.map(lambda x: x[: len(runs.seeds)], finished.state))
+    state = jax.tree.map(lambda x: x[: len(runs.seeds)], finished.state)
+    if everyones is not runs:
+        records, state = hosts.gathered((records, state), len(everyones.seeds))
+    return Trajectory(everyones, record_at, records, state)
 
 
 class Finished(NamedTuple):

@@ -2,7 +2,8 @@
 
 What changes shapes is an argument of `training_of`, what does not a hyperparameter: `classes`, `bursty`, `exponent`,
 `variation`, `novel`, `lr`, the clamps `previous`, `match`, `copy` (0 or 1), `forget` (steps between resets) and
-`forget_until`. Those that are absent have the values below.
+`forget_until`. Those that are absent are the task's, or have the values below: numbers that are known make for a
+smaller program than hyperparameters do.
 """
 
 from __future__ import annotations
@@ -24,10 +25,6 @@ from sims.tasks.item_label import ItemLabel, Sequences, World, sequences, tokens
 from sims.training import training
 
 DEFAULTS = dict(
-    bursty=1.0,
-    exponent=0.0,
-    variation=0.1,
-    novel=0.0,
     lr=0.3,
     previous=0.0,
     match=0.0,
@@ -57,6 +54,7 @@ def training_of(
     batch: int = 128,
     tests: int = 400,
     tested: tuple[str, ...] = TESTS,
+    measured: bool = True,
     dtype=jnp.float32,
     network: Callable[..., Any] = attention_only,
     adam: bool = False,
@@ -66,9 +64,9 @@ def training_of(
 
     `network` is called as `attention_only` is, with the `switches`.
 
-    Records: `progress` on novel classes (measures of `sims.probes.induction`), `novel`, `swapped`, `weights`: accuracy
-    on novel classes, on trained classes with changed labels, and on trained classes that need not be in the context; of
-    these those that are `tested`, "novel" first.
+    Records: `progress` on novel classes (measures of `sims.probes.induction`) unless `measured` is false; `novel`,
+    `swapped`, `weights`: accuracy on novel classes, on trained classes with changed labels, and on trained classes that
+    need not be in the context; of these those that are `tested`, "novel" first.
     """
     if tested[:1] != TESTS[:1] or not set(tested) <= set(TESTS):
         raise ValueError(f"tested must be some of {TESTS}, the first of them first, got {tested!r}")
@@ -76,10 +74,12 @@ def training_of(
     size: Any = task.classes if rows is None else rows
 
     def prepare(key, hyper):
-        settings = DEFAULTS | {"classes": task.classes} | hyper
         # A stream of its own: what is drawn anew must not be what was drawn at first.
         forget_key = jax.random.fold_in(key, 2**31 - 1)
-        return settings | {"world": world(key, _task(task, settings), dimension, size, dtype), "forget_key": forget_key}
+        seen = world(key, _task(task, hyper), dimension, size, dtype)
+        # A program that draws them at every record takes longer to compile, and to run.
+        once = {} if trained_table else {"tests": _tests(seen, task, hyper, tests, tested)}
+        return hyper | {"world": seen, "forget_key": forget_key} | once
 
     def untrained(key, settings):
         made = network(key, dimension, task.places, task.labels, dtype=dtype, **switches)
@@ -93,9 +93,17 @@ def training_of(
         return induction.negative_log_likelihood(reading, drawn)
 
     def record(model, settings):
-        return _measured(model, _world(model, settings), task, settings, tests, tested, clamped)
+        seen = _world(model, settings)
+        drawn = settings["tests"] if "tests" in settings else _tests(seen, task, settings, tests, tested)
+        reading = read(model.network, drawn, seen, settings if clamped else None)
+        right = jnp.argmax(reading.logits, axis=1) == drawn.answer
+        found = {name: jnp.mean(right[i * tests : (i + 1) * tests]) for i, name in enumerate(tested)}
+        # Progress is that on the first kind.
+        first = jax.tree.map(lambda x: x[:tests], (reading, drawn))
+        return found | ({"progress": induction.progress(*first)} if measured else {})
 
     def optimiser(settings):
+        settings = DEFAULTS | settings
         descent = optax.adam(settings["lr"]) if adam else optax.sgd(settings["lr"])
         return optax.chain(descent, forgetting(settings)) if trained_table else descent
 
@@ -106,11 +114,12 @@ def read(network, drawn: Sequences, seen: World, settings=None) -> Reading:
     """What a network makes of sequences; parts of it clamped to their ideals where `settings` say so."""
     clamps = None
     if settings is not None:
+        settings = DEFAULTS | settings
         dtype = seen.vectors.dtype
         length = 2 * drawn.match.shape[1] + 1
         clamps = {
-            0: (induction.previous_token(length, dtype), settings["previous"].astype(dtype)),
-            len(network.layers) - 1: (induction.to_match(drawn, dtype), settings["match"].astype(dtype)),
+            0: (induction.previous_token(length, dtype), jnp.asarray(settings["previous"], dtype)),
+            len(network.layers) - 1: (induction.to_match(drawn, dtype), jnp.asarray(settings["match"], dtype)),
         }
     reading = network(tokens(drawn, seen.vectors), drawn.shift, clamps)
     if settings is None:
@@ -137,7 +146,8 @@ def forgetting(settings) -> optax.GradientTransformation:
 
 def _task(task, settings, **changes):
     names = ("classes", "bursty", "exponent", "variation", "novel")
-    return dataclasses.replace(task, **({name: settings[name] for name in names} | changes))
+    given = {name: settings[name] for name in names if name in settings}
+    return dataclasses.replace(task, **(given | changes))
 
 
 def _world(model, settings):
@@ -145,18 +155,13 @@ def _world(model, settings):
     return drawn if model.table is None else drawn._replace(means=model.table)
 
 
-def _measured(model, seen, task, settings, tests, tested, clamped):
+def _tests(seen, task, settings, tests, tested) -> Sequences:
+    """The sequences of all tests, `tests` of each kind: the same at every step, other than any of training."""
     kinds = dict(
         novel=_task(task, settings, bursty=1.0, novel=1.0),
         swapped=_task(task, settings, bursty=1.0, novel=0.0, swap=1),
         weights=_task(task, settings, bursty=0.0, novel=0.0),
     )
-    # A fixed key: the same test sequences at every step, other than any of training.
-    keys = jax.random.split(jax.random.key(2**31 - 1), len(kinds))
-    keys = dict(zip(kinds, keys, strict=True))
+    keys = dict(zip(kinds, jax.random.split(jax.random.key(2**31 - 1), len(kinds)), strict=True))
     drawn = [sequences(keys[name], kinds[name], seen, tests) for name in tested]
-    together = jax.tree.map(lambda *parts: jnp.concatenate(parts), *drawn)
-    reading = read(model.network, together, seen, settings if clamped else None)
-    found = {"progress": induction.progress(jax.tree.map(lambda x: x[:tests], reading), drawn[0])}
-    right = jnp.argmax(reading.logits, axis=1) == together.answer
-    return found | {name: jnp.mean(right[i * tests : (i + 1) * tests]) for i, name in enumerate(tested)}
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *drawn)

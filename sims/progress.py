@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def bar(description: str = "training") -> Iterator[Callable[[int, int], None]]:
+def bar(description: str = "training", unit: str = "steps") -> Iterator[Callable[[int, int], None]]:
     """Within the block, the value called with (steps done, steps in all) moves a bar; it is gone afterwards.
 
         with bar("digits") as progress:
@@ -27,7 +27,7 @@ def bar(description: str = "training") -> Iterator[Callable[[int, int], None]]:
     )
 
     console = Console(stderr=True)
-    columns = (BarColumn(bar_width=32), MofNCompleteColumn(), TextColumn("steps,"), TimeElapsedColumn())
+    columns = (BarColumn(bar_width=32), MofNCompleteColumn(), TextColumn(f"{unit},"), TimeElapsedColumn())
     left = (TextColumn("gone,"), TimeRemainingColumn(), TextColumn("left"))
     label = TextColumn("{task.description}")
     with Progress(label, *columns, *left, console=console, transient=True, disable=not console.is_terminal) as drawn:

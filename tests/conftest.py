@@ -1,5 +1,6 @@
 """Set up once for every test: float64, shapes checked at run time, Hypothesis profiles."""
 
+import contextlib
 import gc
 import os
 from pathlib import Path
@@ -9,6 +10,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import jax
+import pytest
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
@@ -44,3 +46,20 @@ def pytest_runtest_teardown(item, nextitem):
     if leaves and _MAPS.exists() and _MAPS.read_text().count("\n") > _MOST_MAPS:
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture
+def file_limit():
+    """`with file_limit(size)`: no file of this process grows beyond it; more is an `OSError`, as on a full disk."""
+    resource = pytest.importorskip("resource")
+
+    @contextlib.contextmanager
+    def limited(size):
+        before, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))
+
+    return limited

@@ -24,6 +24,7 @@ SLOW = {
     "bayes_icl/stacked_layers",
     "bayes_icl/task_diversity",
     "bayes_icl/urns",
+    "bayes_icl/words_in_context",
     "deep_linear/depth",
     "deep_linear/diagonal_kernel_to_rich",
     "deep_linear/digits",

@@ -1,14 +1,17 @@
-"""The command line: `stagewise list | run | report | show`, the same as `python -m validation`.
+"""The command line: `stagewise list | run | report | show | export | new`, the same as `python -m validation`.
 
 Nothing here imports JAX before a study runs, so that `--help` and `list` answer at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +35,8 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of everything that is rando
 Out = Annotated[Path, typer.Option(help="Folder for results and the report.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Keep finished studies and go on with half-finished ones.")]
 Jobs = Annotated[int, typer.Option(min=0, help="Studies at a time; 0: as many as there are cores, one on a GPU.")]
+Scheduler = Annotated[str | None, typer.Option(help="Address of a dask scheduler whose workers run the studies.")]
+Slurm = Annotated[Path | None, typer.Option(help="TOML file with the settings of Slurm jobs that run the studies.")]
 Keep = Annotated[bool, typer.Option("--keep", help="With --size paper: also copy the verdicts to validation/paper/.")]
 
 SIZES = ("smoke", "paper")
@@ -59,9 +64,11 @@ def run(
     resume: Resume = False,
     jobs: Jobs = 0,
     keep: Keep = False,
+    scheduler: Scheduler = None,
+    slurm: Slurm = None,
 ) -> None:
     """Run studies, judge them, and bring the report in --out up to date with them."""
-    raise typer.Exit(run_and_report(names, size, seed, out, resume, jobs, keep))
+    raise typer.Exit(run_and_report(names, size, seed, out, resume, jobs, keep, scheduler, slurm))
 
 
 @app.command()
@@ -72,9 +79,11 @@ def report(
     out: Out = Path("report"),
     resume: Resume = False,
     jobs: Jobs = 0,
+    scheduler: Scheduler = None,
+    slurm: Slurm = None,
 ) -> None:
     """Regenerate the whole theory-against-simulation report: run every study, then write one page."""
-    raise typer.Exit(run_and_report(names, size, seed, out, resume, jobs, keep=False))
+    raise typer.Exit(run_and_report(names, size, seed, out, resume, jobs, False, scheduler, slurm))
 
 
 @app.command()
@@ -111,8 +120,41 @@ def show(
         console.print(f"[dim]not run yet at this size: stagewise run {full} --size {size} --out {out}[/]")
 
 
-def run_and_report(names, size, seed, out, resume, jobs, keep) -> int:
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="FAMILY/STUDY", help="What to call it, such as my_family/my_study.")],
+    folder: Annotated[Path, typer.Option(help="Your project's folder, or a checkout of stagewise.")] = Path(),
+) -> None:
+    """Write the files of a new phenomenon (theory, derivation, study, tests), which say what is still missing."""
+    from validation.new import begin
+
+    with refusing():
+        written = begin(name, folder)
+    for line in (*written.files, "", *written.advice):
+        console.print(str(line), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def export(
+    names: Names = None,
+    out: Annotated[Path, typer.Option(help="Folder for the tables.")] = Path("export"),
+    form: Annotated[str, typer.Option("--format", help="csv, or netcdf, with predictions and observations.")] = "csv",
+    size: Size = "smoke",
+    results_in: Annotated[Path, typer.Option("--report", help="Folder with the results.")] = Path("report"),
+) -> None:
+    """Write the points of the studies' figures, and the arrays behind them, as tables for other programs."""
+    from validation import export as tables
+    from validation.study import select
+
+    with refusing():
+        writable(out)
+        for path in tables.export(select(names or []), results_in, size, out, form):
+            console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+
+
+def run_and_report(names, size, seed, out, resume, jobs, keep, scheduler=None, slurm=None) -> int:
     """Run, print the verdicts, write the page; the exit code is 0 only if every study holds."""
+    from sims.workers import default_workers
     from validation import runner
     from validation.study import select
 
@@ -122,16 +164,21 @@ def run_and_report(names, size, seed, out, resume, jobs, keep) -> int:
             raise ValueError(f"--size must be one of {', '.join(SIZES)}, got {size!r}")
         if keep and size != "paper":
             raise ValueError(f"--keep copies verdicts of paper runs, got --size {size}")
+        if jobs and (scheduler or slurm):
+            raise ValueError(f"--jobs counts processes of this machine, got {jobs} with --scheduler or --slurm")
         writable(out)
     options = runner.Options(size, seed, out, resume, keep)
-    jobs = min(jobs or default_jobs(), len(chosen))
+    jobs = min(jobs or default_workers(), len(chosen))
     start, finished = time.monotonic(), {}
     code = 0
     try:
-        with following(chosen, finished) as listen:
-            finished.update(runner.run(chosen, options, jobs, listen))
+        with elsewhere(scheduler, slurm) as executor, following(chosen, finished) as listen:
+            finished.update(runner.run(chosen, options, jobs, listen, executor))
     except KeyboardInterrupt:
         code = 130
+    except ConnectionError as lost:
+        print(f"stagewise: {lost}", file=sys.stderr)
+        code = 1
     print_verdicts([finished[name] for name in chosen if name in finished])
     page = write_report(out, size)
     minutes = (time.monotonic() - start) / 60
@@ -150,6 +197,20 @@ def run_and_report(names, size, seed, out, resume, jobs, keep) -> int:
         f"{len(chosen) - len(failed)} of {len(chosen)} studies hold, in {minutes:.1f} minutes.  Report: {page}"
     )
     return 1 if failed else 0
+
+
+@contextlib.contextmanager
+def elsewhere(scheduler: str | None, slurm: Path | None) -> Iterator[Executor | None]:
+    """The executor of a cluster, or None for this machine."""
+    if scheduler is None and slurm is None:
+        yield None
+        return
+    from validation.cluster import connected
+
+    with contextlib.ExitStack() as stack:
+        with refusing():
+            executor = stack.enter_context(connected(scheduler, slurm, console.print))
+        yield executor
 
 
 def write_report(out: Path, size: str) -> str:
@@ -266,13 +327,6 @@ def writable(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if not os.access(out, os.W_OK):
         raise ValueError(f"--out must be writable, got {out}")
-
-
-def default_jobs() -> int:
-    """One job per core; on an accelerator one in all, which it fills by itself."""
-    accelerated = Path("/dev/nvidia0").exists() and os.environ.get("JAX_PLATFORMS", "") != "cpu"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 1 if accelerated else cores
 
 
 def first_line(module: str) -> str:

@@ -1,13 +1,8 @@
 """What every Bayes predictor of noisy labels obeys: laws to hold your own predictor to.
 
-    import pytest
-    from hypothesis import given
-    from validation.predictor_laws import LAWS, contexts
+    from validation.predictor_laws import law_test
 
-    @pytest.mark.parametrize("law", LAWS)
-    @given(contexts())
-    def test_mine(law, context):
-        assert LAWS[law](my_predictor, context) < 1e-8
+    test_mine = law_test(my_predictor)  # in a file of tests: one test for each law
 
 A predictor takes x (n, d), y (n,) and a noise variance to something with `mean`, `variance` and `log_density`, (n,)
 each: of y_t from the pairs before it, noise included. Each law gives a deviation, relative to the scale of the
@@ -17,10 +12,11 @@ even in the function, `GAUSSIAN` for Gaussian weights, `ISOTROPIC` where these a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from validation.strategies import log_uniform, rotations, seeds
@@ -150,3 +146,28 @@ LAWS = {law.__name__: law for law in (exchangeable, blind_to_the_future, louder_
 SYMMETRIC = LAWS | {"odd": odd}
 GAUSSIAN = LAWS | {law.__name__: law for law in (repeated_pair, affine, falling_variance)}
 ISOTROPIC = SYMMETRIC | GAUSSIAN | {"rotated": rotated}
+
+
+def law_test(
+    predictor: Predictor,
+    laws: Mapping[str, Callable[[Predictor, Context], float]] = LAWS,
+    prompts: st.SearchStrategy[Context] | None = None,
+    tolerance: float = 1e-8,
+) -> Callable[..., None]:
+    """A test function, parametrised by `laws`, of what `predictor` says of drawn `prompts` (by default `contexts()`).
+
+    `test_mine = law_test(my_predictor, ISOTROPIC)` in a file of tests is all that pytest needs. Float32 is too coarse
+    for the tolerance, and a predictor that is not compiled may take seconds for each law.
+    """
+    import pytest  # no dependency of the library
+
+    @pytest.mark.parametrize("law", laws)
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(context=contexts() if prompts is None else prompts)
+    def test(law, context):
+        deviation = laws[law](predictor, context)
+        if not deviation < tolerance:
+            summary = (laws[law].__doc__ or "").split("\n")[0]
+            raise AssertionError(f"{law}: {summary} Measured {deviation:.3g}, tolerance {tolerance:g}.")
+
+    return test

@@ -1,8 +1,9 @@
 """What a run leaves behind: one folder per study and size, written whole or not at all.
 
     <out>/studies/<family>/<study>/<size>/result.json    verdicts, settings, seconds, versions, digest
-                                          figure.svg     the figure
+                                          figure.svg     the figure, and figure.pdf for papers
                                           plotted.csv    the data in it, one row per point
+                                          arrays.npz     the prediction and the observation, where plain arrays
 
 `result.json` is written last, so that a folder with one is complete. Results of `paper` runs worth keeping are
 copied to `validation/paper/`, which is committed.
@@ -13,9 +14,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import importlib.metadata
+import importlib.util
 import io
 import json
 import platform
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,9 +29,11 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.container import ErrorbarContainer
 
-from sims.checkpoints import write_atomically
+from sims import fingerprint
+from sims.checkpoints import write_atomically, write_together
 from validation import style
-from validation.study import Outcome, Study
+from validation.arrays import as_npz
+from validation.study import Outcome, Study, discover
 
 PAPER = Path(__file__).parent / "paper"
 COLUMNS = ("panel", "series", "kind", "x", "y", "error_low", "error_high")
@@ -48,6 +53,8 @@ def summary_of(name: str, study: Study, size: str, seed: int, outcome: Outcome) 
         "question": study.question,
         "source": study.source,
         "formulas": list(study.formulas),
+        "regimes": list(study.regimes),
+        "asks": study.asks,
         "size": size,
         "seed": seed,
         "settings": dict(study.sizes[size]),
@@ -77,23 +84,38 @@ def summary_of(name: str, study: Study, size: str, seed: int, outcome: Outcome) 
     }
 
 
-def write(out: Path, summary: Mapping[str, Any], study: Study, outcome: Outcome) -> None:
-    """The figure, the data in it, and last the verdicts."""
-    folder = folder_of(out, summary["study"], summary["size"])
+def files_of(summary: Mapping[str, Any], study: Study, outcome: Outcome) -> dict[str, bytes]:
+    """The contents of every file of a result by its name, the verdicts last."""
     with plt.rc_context(style.RC):
         figure = plt.figure()
         study.draw(figure, outcome.problem, outcome.prediction, outcome.observation)
-        picture = io.BytesIO()
+        picture, print_out = io.BytesIO(), io.BytesIO()
         figure.savefig(picture, format="svg", metadata={"Date": None, "Creator": None})
-        rows = plotted(figure)
+        figure.savefig(print_out, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+        rows, words = plotted(figure), described(figure)
         plt.close(figure)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows(rows)
-    write_atomically(folder / "figure.svg", picture.getvalue())
-    write_atomically(folder / "plotted.csv", table.getvalue().encode())
-    write_atomically(folder / "result.json", as_json(summary))
+    files = {
+        "figure.svg": picture.getvalue(),
+        "figure.pdf": print_out.getvalue(),
+        "plotted.csv": table.getvalue().encode(),
+        "arrays.npz": as_npz({"prediction": outcome.prediction, "observation": outcome.observation}),
+    }
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    return {**files, "result.json": as_json({**summary, "alternative": words, "sha256": digests})}
+
+
+def write(out: Path, summary: Mapping[str, Any], study: Study, outcome: Outcome) -> None:
+    """All files of a result: the figure, the data in it, and last the verdicts."""
+    write_files(folder_of(out, summary["study"], summary["size"]), files_of(summary, study, outcome))
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """The files of a result, all of them or none, in order."""
+    write_together({folder / name: content for name, content in files.items()})
 
 
 def read(out: Path, name: str, size: str) -> dict[str, Any] | None:
@@ -165,6 +187,23 @@ def plotted(figure) -> list[tuple]:
     return rows
 
 
+def described(figure) -> str:
+    """What the figure shows, in words, for those who cannot see it: of each panel its axes and what is drawn."""
+    panels = []
+    for axes in figure.axes:
+        x, y = axes.get_xlabel(), axes.get_ylabel()
+        drawn = dict.fromkeys(str(label) for label in axes.get_legend_handles_labels()[1])
+        title = axes.get_title(loc="left") or axes.get_title()
+        words = [title, f"{y or 'the same'} against {x}" if x else y, ", ".join(drawn)]
+        panels.append("; ".join(word for word in words if word))
+    # A colour bar, or a panel that is only a legend, may have no words.
+    return _without_mathtext(". ".join(panel for panel in panels if panel))
+
+
+def _without_mathtext(text: str) -> str:
+    return re.sub(r"[\\${}]|mathrm", "", text).replace("\n", " ")
+
+
 def _points(panel: str, series: str, container: ErrorbarContainer) -> list[tuple]:
     x, y = container.lines[0].get_data(orig=False)
     low, high = ([""] * len(x),) * 2
@@ -222,15 +261,15 @@ def brief(value: Any) -> str:
 
 def digest_of(name: str, settings: Mapping[str, Any], seed: int) -> str:
     """Fingerprint of all that a result depends on: the study, its settings and seed, the code and the versions."""
-    parts = as_json({"study": name, "settings": settings, "seed": seed, "versions": versions()})
-    return hashlib.sha256(parts + _code().encode()).hexdigest()
+    module = discover().get(name)
+    file = importlib.util.find_spec(module) if module is not None else None
+    # Studies may lie elsewhere than the packages, together with theories of their own.
+    beside = fingerprint.of_folder(Path(file.origin).parent) if file is not None and file.origin else ""
+    parts = as_json({"study": name, "settings": settings, "seed": seed, "code": [code_and_versions(), beside]})
+    return hashlib.sha256(parts).hexdigest()
 
 
-def _code() -> str:
-    """Fingerprint of the packages' own source files."""
-    root = Path(__file__).parent.parent
-    found = hashlib.sha256()
-    for package in ("theory", "sims", "validation"):
-        for file in sorted((root / package).rglob("*.py")):
-            found.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
-    return found.hexdigest()
+def code_and_versions() -> str:
+    """Fingerprint of the packages' own source files and of the versions that a number may depend on."""
+    own = fingerprint.of_packages("theory", "sims", "validation")
+    return hashlib.sha256(as_json(versions()) + own.encode()).hexdigest()

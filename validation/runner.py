@@ -1,23 +1,26 @@
 """Runs studies in worker processes: one broken study, or a stop half-way, costs nothing that is finished.
 
 Workers are spawned, never forked (JAX hangs in a forked child), take study names from a queue and tell of their
-progress through another. A stopped study leaves checkpoints, from which `resume=True` goes on.
+progress through another. A stopped study leaves checkpoints, from which `resume=True` goes on. On an executor, such as
+that of a cluster, a study is one job that returns the contents of its files.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import multiprocessing
 import os
 import queue
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sims.compilation import ONE_AT_A_TIME, quick_compilation
+from sims.workers import Setup, completed, noting_interrupts, set_up
 
 
 class Options(NamedTuple):
@@ -38,75 +41,77 @@ class Event(NamedTuple):
     content: Any = None
 
 
-@contextlib.contextmanager
-def noting_interrupts():
-    """A list that holds something once Ctrl-C was pressed; `KeyboardInterrupt` is raised as ever.
-
-    An exception that is raised inside a garbage-collector callback is lost: hence also the note.
-    """
-    noted = []
-
-    def note(*_):
-        noted.append(True)
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        # Only the main thread may handle signals, and it alone gets the exception.
-        yield noted
-        return
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield noted
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def run(
-    names: Sequence[str], options: Options, jobs: int, listen: Callable[[Event], None]
+    names: Sequence[str],
+    options: Options,
+    jobs: int,
+    listen: Callable[[Event], None],
+    executor: Executor | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Run the studies `names`, `jobs` at a time; returns each study's summary, or {"error": why} of a broken one.
+    """Run the studies `names`; returns each study's summary, or {"error": why} of a broken one.
 
-    On `KeyboardInterrupt` the workers are asked to stop, which saves their checkpoints, and it is raised again;
-    what is finished lies in `options.out`.
+    They run in `jobs` processes of this machine, or on `executor`, which may be another one: then the files of a result
+    travel back and are written here. On `KeyboardInterrupt` the workers are asked to stop, which saves their
+    checkpoints (of this machine), and it is raised again; what is finished lies in `options.out`. A scheduler that is
+    gone raises `ConnectionError`.
     """
+    source = _in_processes(names, options, jobs) if executor is None else _elsewhere(names, options, executor)
+    done: dict[str, dict[str, Any]] = {}
+    with noting_interrupts() as interrupted, contextlib.closing(source) as events:
+        for event in events:
+            if interrupted:
+                raise KeyboardInterrupt
+            if event is None:
+                continue
+            listen(event)
+            if event.what == "finished":
+                done[event.study] = event.content
+            elif event.what == "failed":
+                done[event.study] = {"study": event.study, "holds": False, "error": event.content}
+    return {name: done[name] for name in names}
+
+
+def _in_processes(names: Sequence[str], options: Options, jobs: int) -> Iterator[Event | None]:
+    """What the workers of this machine say, until every study is finished or failed; None while they are silent."""
     context = multiprocessing.get_context("spawn")
     tasks, events = context.Queue(), context.Queue()
     for name in names:
         tasks.put(name)
     workers = [_start(context, tasks, events, options, jobs) for _ in range(min(jobs, len(names)))]
-    running, done = {}, {}
-    with noting_interrupts() as interrupted:
-        try:
-            while len(done) < len(names):
-                if interrupted:
-                    raise KeyboardInterrupt
-                try:
-                    sender, event = events.get(timeout=0.5)
-                except queue.Empty:
-                    for worker in [w for w in workers if w.exitcode is not None]:
-                        # A worker that is gone took its study with it (out of memory, killed): say so, go on.
-                        workers.remove(worker)
-                        lost = running.pop(worker.pid, None)
-                        if lost is not None:
-                            why = f"its process ended with exit code {worker.exitcode}"
-                            done[lost] = {"study": lost, "holds": False, "error": why}
-                            listen(Event("failed", lost, why))
-                        if len(done) + len(running) < len(names):
-                            workers.append(_start(context, tasks, events, options, jobs))
-                    continue
-                listen(event)
-                if event.what == "started":
-                    running[sender] = event.study
-                elif event.what in ("finished", "failed"):
-                    running.pop(sender, None)
-                    failed = {"study": event.study, "holds": False, "error": event.content}
-                    done[event.study] = event.content if event.what == "finished" else failed
-        finally:
-            _stop(workers)
-            for channel in (tasks, events):
-                channel.cancel_join_thread()
-                channel.close()
-    return {name: done[name] for name in names}
+    # Studies under way by the number of their process, and how many have ended.
+    running: dict[int, str] = {}
+    ended = 0
+    try:
+        while ended < len(names):
+            sender, event = _heard(events)
+            if event is None:
+                # A worker that is gone took its study with it (out of memory, killed): say so, go on.
+                gone = {worker: worker.exitcode for worker in workers if worker.exitcode is not None}
+                lost = [(running.pop(worker.pid), code) for worker, code in gone.items() if worker.pid in running]
+                ended += len(lost)
+                workers = [worker for worker in workers if worker not in gone]
+                for _ in range(min(jobs, len(names) - ended) - len(workers)):
+                    workers.append(_start(context, tasks, events, options, jobs))
+                yield from (Event("failed", study, f"its process ended with exit code {code}") for study, code in lost)
+            elif event.what == "started":
+                running[sender] = event.study
+            elif event.what != "progress":
+                running.pop(sender, None)
+                ended += 1
+            yield event
+    finally:
+        _stop(workers)
+        for channel in (tasks, events):
+            channel.cancel_join_thread()
+            channel.close()
+
+
+def _heard(events, patience: float = 0.5) -> tuple[int, Event | None]:
+    """The next event and the process it comes from; None after some silence."""
+    try:
+        return events.get(timeout=patience)
+    except queue.Empty:
+        return 0, None
 
 
 def _start(context, tasks, events, options: Options, jobs: int):
@@ -129,14 +134,7 @@ def _stop(workers, patience: float = 10.0) -> None:
 
 def _work(tasks, events, options: Options, jobs: int) -> None:
     """A worker's life: studies from the queue, one after the other, until it is told to stop."""
-    os.environ.setdefault("JAX_ENABLE_X64", "1")
-    flags = [os.environ.get("XLA_FLAGS", "")]
-    if jobs > 1:
-        # Workers that share the cores are faster with one thread each.
-        flags.append("--xla_cpu_multi_thread_eigen=false")
-    flags.append(quick_compilation() if options.size == "smoke" else ONE_AT_A_TIME)
-    # What the user set comes last and wins.
-    os.environ["XLA_FLAGS"] = " ".join(reversed(flags)).strip()
+    set_up(Setup(x64=float64(), quick=options.size == "smoke", sharing=jobs > 1))
 
     with contextlib.suppress(KeyboardInterrupt), noting_interrupts() as stopped:
 
@@ -156,28 +154,116 @@ def _work(tasks, events, options: Options, jobs: int) -> None:
                 tell("failed", name, f"{type(error).__name__}: {error}")
 
 
+def float64() -> bool:
+    """Whether studies run in float64: unless the user's JAX_ENABLE_X64 says otherwise."""
+    return os.environ.get("JAX_ENABLE_X64", "1").lower() in ("1", "true", "t", "yes", "y", "on")
+
+
+def _elsewhere(names: Sequence[str], options: Options, executor: Executor) -> Iterator[Event]:
+    """Finished and failed studies, in the order in which their files come back and are written."""
+    from validation import results
+
+    code = results.code_and_versions()
+    calls = {}
+    for name in names:
+        if (summary := _finished_before(name, options)) is not None:
+            yield Event("finished", name, summary)
+        else:
+            _forget(name, options)
+            calls[name] = (name, options.size, options.seed, float64(), code)
+    lost = []
+    with contextlib.closing(completed(executor, files_of_study, calls)) as ended:
+        for name, future in ended:
+            if future.cancelled():
+                # Others may have come back before: they are taken first.
+                lost.append(name)
+            else:
+                yield _received(name, options, future)
+    if lost:
+        raise ConnectionError(f"the scheduler is gone: {len(lost)} of {len(names)} studies are not finished")
+
+
+def _received(name: str, options: Options, future: Future) -> Event:
+    """The files that came back, written; or why there are none."""
+    from validation import results
+
+    try:
+        files = future.result()
+        if isinstance(files, str):
+            return Event("failed", name, files)
+        results.write_files(results.folder_of(options.out, name, options.size), files)
+        summary = json.loads(files["result.json"])
+        if options.keep and options.size == "paper":
+            results.keep(summary)
+        return Event("finished", name, summary)
+    except Exception as error:
+        # A worker that was killed again and again, a disk that is full: the other studies go on.
+        return Event("failed", name, f"{type(error).__name__}: {error}")
+
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def files_of_study(name: str, size: str, seed: int, x64: bool, code: str) -> dict[str, bytes] | str:
+    """Run and judge one study in whatever process; returns the contents of its files, or why there are none."""
+    set_up(Setup(x64, quick=size == "smoke"))
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    from validation import results
+    from validation.study import check, find
+
+    if results.code_and_versions() != code:
+        return "its worker has other code or versions than this process: install the same there, and start it anew"
+    # Figures, and what JAX was told of precision, belong to a process: its threads take turns.
+    with _ONE_AT_A_TIME:
+        try:
+            study = find(name)
+            outcome = check(study, size=size, seed=seed)
+            return results.files_of(results.summary_of(name, study, size, seed, outcome), study, outcome)
+        except Exception as error:
+            # As words: not every error can travel.
+            return f"{type(error).__name__}: {error}"
+
+
 def run_one(name: str, options: Options, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """Run and judge one study in this process, write its results, return its summary."""
     from sims import engine
     from validation import results
     from validation.study import check, find
 
+    if (finished := _finished_before(name, options)) is not None:
+        return finished
     study = find(name)
-    if options.resume:
-        finished = results.read(options.out, name, options.size)
-        digest = results.digest_of(name, study.sizes[options.size], options.seed)
-        if finished is not None and finished.get("digest") == digest:
-            return finished
-    checkpoints = Path(options.out) / "checkpoints" / name / options.size
     if not options.resume:
-        shutil.rmtree(results.folder_of(options.out, name, options.size), ignore_errors=True)
-        shutil.rmtree(checkpoints, ignore_errors=True)
-    with engine.session(checkpoints, progress):
+        _forget(name, options)
+    with engine.session(_checkpoints(name, options), progress):
         outcome = check(study, size=options.size, seed=options.seed)
     summary = results.summary_of(name, study, options.size, options.seed, outcome)
     results.write(options.out, summary, study, outcome)
     if options.keep and options.size == "paper":
         results.keep(summary)
     # The verdicts stand: the states that led to them are no longer needed.
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    shutil.rmtree(_checkpoints(name, options), ignore_errors=True)
     return summary
+
+
+def _finished_before(name: str, options: Options) -> dict[str, Any] | None:
+    """The result of an earlier run with the same code, settings and seed, where `options` ask for it."""
+    from validation import results
+    from validation.study import find
+
+    if not options.resume or (finished := results.read(options.out, name, options.size)) is None:
+        return None
+    digest = results.digest_of(name, find(name).sizes[options.size], options.seed)
+    return finished if finished.get("digest") == digest else None
+
+
+def _forget(name: str, options: Options) -> None:
+    """Remove what an earlier run left of a study."""
+    from validation import results
+
+    shutil.rmtree(results.folder_of(options.out, name, options.size), ignore_errors=True)
+    shutil.rmtree(_checkpoints(name, options), ignore_errors=True)
+
+
+def _checkpoints(name: str, options: Options) -> Path:
+    return Path(options.out) / "checkpoints" / name / options.size

@@ -14,11 +14,28 @@ import difflib
 import importlib
 import math
 import pkgutil
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+# Where a theory holds, and what it answers: the columns and the rows of the report's map.
+REGIMES = {
+    "linear": "Linear networks, of any depth, width and scale of the start",
+    "lazy": "Wide networks or large outputs: features stay, training is that of a kernel",
+    "rich": "Small outputs, or scalings that keep features moving",
+    "attention": "Attention on few tasks or facts: looked up in the context, or known in the weights",
+    "bayes": "Many tasks: prediction from a context, measured against Bayes",
+}
+ASKS = {
+    "when": "When is it learned, in which order, how abruptly?",
+    "what": "Which solution, representation or algorithm?",
+    "how well": "How well does it do on what it has not seen?",
+    "how trained": "Which steps, noise, depth and optimiser can it be trained with?",
+}
 
 Problem = SimpleNamespace
 Prediction = Mapping[str, Any]
@@ -71,6 +88,8 @@ class Study:
     `rivals`    wrong theories, at least one, that the claims must refute.
     `draw`      (figure, problem, prediction, observation) -> None: theory as lines, networks as points or bands.
     `formulas`  names of the derivations behind the prediction: "deep_linear.modes.two_layer".
+    `regimes`   where the theory holds, of `REGIMES`, and
+    `asks`      what it answers, of `ASKS`: its place on the report's map.
     """
 
     title: str
@@ -84,6 +103,8 @@ class Study:
     draw: Callable[..., None]
     problem: Callable[[Mapping[str, Any], int], Problem] = settings_as_problem
     formulas: tuple[str, ...] = ()
+    regimes: tuple[str, ...] = ()
+    asks: str = ""
 
     def __post_init__(self):
         for size in ("smoke", "paper"):
@@ -91,6 +112,11 @@ class Study:
                 raise ValueError(f"Study {self.title!r} has no size {size!r}")
         if not self.claims or not self.rivals:
             raise ValueError(f"Study {self.title!r} needs claims, and a rival that they refute")
+        for regime in self.regimes:
+            if regime not in REGIMES:
+                raise ValueError(f"regimes of Study {self.title!r} must be of {', '.join(REGIMES)}, got {regime!r}")
+        if self.asks and self.asks not in ASKS:
+            raise ValueError(f"asks of Study {self.title!r} must be one of {', '.join(ASKS)}, got {self.asks!r}")
 
 
 @dataclass(frozen=True)
@@ -186,10 +212,20 @@ def discover() -> dict[str, str]:
     names = {}
     for family in pkgutil.iter_modules(studies.__path__):
         package = f"validation.studies.{family.name}"
-        for file in pkgutil.iter_modules([f"{p}/{family.name}" for p in studies.__path__]):
-            if not file.name.startswith("_"):
-                names[f"{family.name}/{file.name}"] = f"{package}.{file.name}"
+        for folder in (Path(p) / family.name for p in studies.__path__):
+            for file in pkgutil.iter_modules([str(folder)]):
+                if not file.name.startswith("_") and holds_study(folder / f"{file.name}.py"):
+                    names[f"{family.name}/{file.name}"] = f"{package}.{file.name}"
     return names
+
+
+def holds_study(file: Path) -> bool:
+    """Whether a file names a `STUDY`: in a family of your own, a theory may lie beside it."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeError):
+        return False
+    return bool(re.search(r"^(STUDY\b|from .*import .*\bSTUDY\b)", text, re.MULTILINE))
 
 
 def find(name: str) -> Study:

@@ -1,4 +1,4 @@
-"""A known text under unknown names: renamings weighed by Bayes' rule, classes summed over all throws, two moments."""
+"""A known text under unknown names: renamings weighed by Bayes' rule, all throws of classes, moments, linear laws."""
 
 import itertools
 
@@ -13,6 +13,7 @@ f, g = sp.symbols("f g", positive=True)
 SHANNON = "Shannon 1951 (Bell System Technical Journal 30, 50)"
 HERE = "derived here"
 OPEN = Interval(0.02, 0.98)
+WIDE = Interval(0.05, 20, log=True)
 
 # A text of two symbols: how often pairs occur, up to a factor.
 PAIRS = {(0, 0): p, (0, 1): q, (1, 0): r, (1, 1): s}
@@ -161,6 +162,45 @@ def _moments():
     return sp.Matrix([sp.simplify(mean - a / STRENGTH), sp.simplify(square - a * (a + 1) / STRENGTH / (STRENGTH + 1))])
 
 
+# Three places of a text: how often neighbours hold the same letter, and the two others.
+near, far = sp.symbols("r_1 r_2", positive=True)
+S_1, S_2 = ((1 + (b + c) * rate) / (1 + b + c) for rate in (near, far))
+# Weights of the place before and of the one before that: the two normal equations, solved.
+W_1, W_2 = S_1 * (1 - S_2) / (1 - S_1**2), (S_2 - S_1**2) / (1 - S_1**2)
+# Of the second class once more, after the first and the second.
+THIRD = c / (b + c) + W_1 * (1 - c / (b + c)) - W_2 * c / (b + c)
+# Any text whose neighbours are alike with one rate: how often all three places hold one letter is left open.
+OF_RATES = {u: near - t, w: near - t, v: far - t, p: 1 - 2 * near - far + 2 * t}
+
+
+def _linear(string):
+    """Chance of the second class after these two."""
+    held = [j - c / (b + c) for j in string]
+    return c / (b + c) + W_1 * held[1] + W_2 * held[0]
+
+
+def _orthogonal():
+    """What is left of the third place has nothing to do with the first or the second, nor a mean."""
+    left = sp.zeros(3, 1)
+    for string in itertools.product((0, 1), repeat=3):
+        error = string[2] - _linear(string[:2])
+        left += of_classes(string).subs(OF_RATES) * error * sp.Matrix([1, string[0], string[1]])
+    return left.applyfunc(sp.factor)
+
+
+def _as_counted():
+    """One rate at both distances: counts that start from the strength of random classes."""
+    strength = (b + c) * (1 - near) / (1 + (b + c) * near)
+    counted = (strength * c / (b + c) + 1) / (strength + 2)
+    return sp.simplify(THIRD.subs(far, near) - counted)
+
+
+def _of_two():
+    """The second symbol alone: a ratio of chances of strings, with no more than the weight s_1."""
+    pair = sum(of_classes((1, 1, j)) for j in (0, 1)) / sum(of_classes((1, i, j)) for i in (0, 1) for j in (0, 1))
+    return sp.simplify(pair.subs(OF_RATES) - c / (b + c) - S_1 * (1 - c / (b + c)))
+
+
 second = Formula(
     title="Loss of the second symbol, names known",
     backs="theory.bayes_icl.unknown_names.block_loss",
@@ -270,4 +310,21 @@ strength = Formula(
     call=lambda f, g, b, c: (np.array([f, g, 1 - f - g]), np.array([b, c])),
     read=lambda found: found[0] + found[1],
     source="derived here; S is the index of coincidence of Friedman 1922",
+)
+
+by_distance = Formula(
+    title="Third class, by how often letters come back",
+    backs="theory.bayes_icl.unknown_names.distance_predictions",
+    symbol=sp.Symbol("P"),
+    arguments=(near, far, b, c),
+    domain={near: Interval(0, 0.3), far: Interval(0.3, 0.98), b: WIDE, c: WIDE},
+    expression=THIRD,
+    proofs={
+        "errors have nothing to do with the past": _orthogonal,
+        "second symbol": _of_two,
+        "one rate: counts": _as_counted,
+    },
+    call=lambda near, far, b, c: (np.array([0, 1]), 2, np.array([near, far]), np.array([b, c])),
+    read=lambda found: np.exp(found.log_law[2, 1]),
+    source=HERE,
 )

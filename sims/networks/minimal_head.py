@@ -46,8 +46,13 @@ def copying(classifier: Float[Array, "L L"]) -> Float[Array, ""]:
 def label_sequences(key, batch: int, context: int, labels: int) -> tuple[Int[Array, "P N"], Int[Array, " P"]]:
     """Different labels in each sequence, and which of its items the target is."""
     order, which = jax.random.split(key)
-    drawn = jax.random.uniform(order, (batch, labels))
-    return jnp.argsort(drawn, axis=1)[:, :context], jax.random.randint(which, (batch,), 0, context)
+    drawn = _first_of_an_order(order, batch, context, labels)
+    return drawn, jax.random.randint(which, (batch,), 0, context)
+
+
+def _first_of_an_order(key, batch, context, labels):
+    """The first of a random order of all labels, (P, N), without the cost of sorting the rest."""
+    return jax.lax.top_k(-jax.random.uniform(key, (batch, labels)), context)[1]
 
 
 def negative_log_likelihood(model: MinimalHead, sequences) -> Float[Array, ""]:
@@ -120,17 +125,18 @@ def encounters(key, batch: int, context: int, labels: int, cumulative: Float[Arr
     share = jax.random.uniform(of_class, (batch,))
     classes = jnp.minimum(jnp.searchsorted(cumulative, share, side="right"), len(cumulative) - 1)
     answer = classes % labels
-    drawn = jnp.argsort(jax.random.uniform(order, (batch, labels)), axis=1)
+    drawn = _first_of_an_order(order, batch, context, labels)
     is_bursty = (jax.random.uniform(chance, (batch,)) < bursty)[:, None]
-    # The right label changes places with the one that is drawn where it is to stand.
+    # The right label changes places with the one that is drawn where it is to stand, if it is in the context at all.
     where = jax.random.randint(place, (batch, 1), 0, context)
     there = jnp.take_along_axis(drawn, where, axis=1)
     swapped = jnp.where(drawn == answer[:, None], there, drawn)
-    swapped = jnp.where(jnp.arange(labels) == where, answer[:, None], swapped)
-    context_labels = jnp.where(is_bursty, swapped, drawn)[:, :context]
-    return Encounter(context_labels, is_bursty & (jnp.arange(context) == where), classes, answer)
+    swapped = jnp.where(jnp.arange(context) == where, answer[:, None], swapped)
+    return Encounter(jnp.where(is_bursty, swapped, drawn), is_bursty & (jnp.arange(context) == where), classes, answer)
 
 
 def race_loss(model: RacingHead, seen: Encounter) -> Float[Array, ""]:
     """Mean over sequences of -ln p of the right label."""
-    return -jnp.mean(jnp.take_along_axis(model(seen), seen.answer[:, None], axis=1))
+    log_p = model(seen)
+    # The gradient of an indexed sum is a loop over the batch, that of a product is not.
+    return -jnp.mean(jnp.sum(log_p * jax.nn.one_hot(seen.answer, log_p.shape[1], dtype=log_p.dtype), axis=1))

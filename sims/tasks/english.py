@@ -51,6 +51,17 @@ class Text(NamedTuple):
             seen.add(run)
         return Text(self.words[new], self.vocabulary)
 
+    def without(self, commonest: int) -> Text:
+        """The text without its commonest words, most of which (the, a, is, of) stand anywhere and mean nothing."""
+        counts = np.bincount(self.words, minlength=len(self.vocabulary))
+        if not 0 <= commonest < np.sum(counts > 0):
+            raise ValueError(
+                f"commonest must be from 0 to less than the {np.sum(counts > 0)} different words, got {commonest}"
+            )
+        # Of two that are as common the one that was used first.
+        gone = np.argsort(-counts, kind="stable")[:commonest]
+        return Text(self.words[~np.isin(self.words, gone)], self.vocabulary)
+
     def letters(self) -> np.ndarray:
         """Numbers into `ALPHABET` of the words one after the other, without apostrophes, a space between two words."""
         joined = " ".join(self.vocabulary[i].replace("'", "") for i in self.words)

@@ -159,8 +159,15 @@ def sequences(key, task: ItemLabel, drawn: World, batch: int, fresh: int = 128) 
     classes, novel = _classes(of_classes, task, drawn.cumulative, batch, fresh - fresh % task.labels)
     labels = _labels(of_labels, task, classes)
     new = jax.random.normal(of_means, (fresh, drawn.means.shape[1]), drawn.means.dtype) / drawn.means.shape[1] ** 0.5
-    means = jnp.where(novel[:, None, None], new[classes % fresh], drawn.means[classes])
-    shift = jax.random.randint(of_shift, (batch,), 0, task.places - 2 * task.context)
+    if _is(task.novel, 1):
+        means = new[classes % fresh]
+    elif _is(task.novel, 0):
+        means = drawn.means[classes]
+    else:
+        means = jnp.where(novel[:, None, None], new[classes % fresh], drawn.means[classes])
+    shift = jnp.zeros(batch, int)
+    if task.places > 2 * task.context + 1:
+        shift = jax.random.randint(of_shift, (batch,), 0, task.places - 2 * task.context)
     return Sequences(classes, labels, exemplars(of_items, means, task.variation), shift, novel)
 
 
@@ -181,7 +188,8 @@ def tokens(batch: Sequences, vectors: Float[Array, "L D"]) -> Float[Array, "P T 
 def _classes(key, task, cumulative, batch, fresh):
     """Classes (P, N + 1), and which sequences are novel: the classes of these are numbered among the fresh ones."""
     of_ways, of_order, of_target, of_others, chance, fate, of_rest = jax.random.split(key, 7)
-    novel = jax.random.uniform(fate, (batch,)) < task.novel
+    known = _is(task.novel, 0) or _is(task.novel, 1)
+    novel = jnp.full(batch, bool(task.novel)) if known else jax.random.uniform(fate, (batch,)) < task.novel
     bursty = (jax.random.uniform(chance, (batch,)) < task.bursty) | novel
 
     def drawn(key, count):
@@ -197,7 +205,7 @@ def _classes(key, task, cumulative, batch, fresh):
         context = _shuffled(of_order, jnp.repeat(ways, task.burst, axis=1)) if task.burst > 1 else ways
         target = jnp.take_along_axis(context, jax.random.randint(of_target, (batch, 1), 0, task.context), axis=1)
     together = jnp.concatenate([context, target], axis=1)
-    if isinstance(task.bursty, float) and task.bursty == 1:
+    if _is(task.bursty, 1):
         return together, novel
     return jnp.where(bursty[:, None], together, drawn(of_others, task.context + 1)), novel
 
@@ -216,6 +224,11 @@ def _ways(key, task, drawn, novel, fresh):
     return order + task.groups * jnp.floor(jax.random.uniform(of_classes, order.shape) * members).astype(order.dtype)
 
 
+def _is(share, number) -> bool:
+    """Whether a share is known to be this number: what does not depend on it need not be drawn."""
+    return isinstance(share, int | float) and share == number
+
+
 def _shuffled(key, rows):
     return jnp.take_along_axis(rows, jnp.argsort(jax.random.uniform(key, rows.shape), axis=1), axis=1)
 
@@ -232,7 +245,7 @@ def _labels(key, task, classes):
         else:
             extra = jax.random.randint(which, classes.shape, 0, task.multiplicity)
         labels = labels * task.multiplicity + extra
-    if not (isinstance(task.relabelled, float) and task.relabelled == 0):
+    if not _is(task.relabelled, 0):
         order = jnp.argsort(jax.random.uniform(permutation, (size, many)), axis=1)
         changed = jax.random.uniform(chance, (size, 1)) < task.relabelled
         labels = jnp.where(changed, jnp.take_along_axis(order, labels, axis=1), labels)

@@ -19,7 +19,8 @@ def random_pieces(key, blocks: Int[Array, "B N"], count: int, length: int) -> In
 
 def new_names(key, count: int, kinds: Int[Array, " L"], symbols: int) -> Int[Array, "P L"]:
     """For each piece the names of all letters: those of their kinds, 0 to K - 1, dealt out anew."""
-    dealt = jax.vmap(lambda key: jax.random.permutation(key, symbols))(jax.random.split(key, count))
+    # In the order of random numbers: one sort is compiled, and soon.
+    dealt = jnp.argsort(jax.random.uniform(key, (count, symbols)), axis=1)
     return dealt[:, kinds]
 
 
@@ -32,6 +33,17 @@ def new_classes(key, count: int, letters: int, symbols: int) -> Int[Array, "P L"
     edges: Float[Array, "P K"] = jnp.cumsum(random_urns(of_shares, count, symbols), axis=1)
     chance = jax.random.uniform(of_letters, (count, letters))
     return jnp.sum(chance[:, :, None] >= edges[:, None, :-1], axis=-1)
+
+
+def thrown(key, pieces: Int[Array, "P T"], symbols: int) -> Int[Array, "P T"]:
+    """Each piece with every different letter of it thrown into one of K classes by itself, all classes alike.
+
+    A class is drawn for each place; letters have that of the place at which they stand for the first time. The
+    alphabet may be of any size.
+    """
+    first = jnp.argmax(pieces[:, :, None] == pieces[:, None, :], axis=2)
+    drawn = jnp.floor(symbols * jax.random.uniform(key, pieces.shape)).astype(pieces.dtype)
+    return jnp.take_along_axis(drawn, first, axis=1)
 
 
 def renamed(pieces: Int[Array, "P T"], names: Int[Array, "P L"]) -> Int[Array, "P T"]:

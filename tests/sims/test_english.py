@@ -43,6 +43,29 @@ def test_the_documentation_repeats_itself():
     assert len(np.unique(runs, axis=0)) > 0.999 * len(runs)
 
 
+def test_the_commonest_words_go():
+    found = text(["b a c", "a b d a"])
+    left = found.without(2)
+    assert [left.vocabulary[i] for i in left.words] == list("cd")
+    # As common as c and d, and used first.
+    assert [found.vocabulary[i] for i in found.without(3).words] == ["d"]
+    np.testing.assert_array_equal(found.without(0).words, found.words)
+    everything = documentation()
+    gone = set(everything.vocabulary) - {everything.vocabulary[i] for i in everything.without(20).words}
+    assert len(gone) == 20
+    assert gone >= {"the", "a", "is", "of", "to", "and"}
+
+
+def test_words_come_back_sooner_than_their_frequency_says():
+    """What remains without the commonest ones does so ten times as often within some ten words; not next to itself."""
+    words = documentation().unrepeated(12).without(20).words
+    often = np.sum((np.bincount(words) / len(words)) ** 2)
+    again = [np.mean(words[d:] == words[:-d]) for d in (1, 5, 10, 3000)]
+    assert min(again[1:3]) > 10 * often
+    assert again[0] < again[1]
+    assert again[3] < 3 * often
+
+
 def test_letters():
     found = text(["It's THE end"])
     assert "".join(ALPHABET[i] for i in found.letters()) == "its the end"
@@ -60,6 +83,8 @@ def test_refusals(tmp_path, monkeypatch):
         text(["two words"]).pieces(3)
     with pytest.raises(ValueError, match="passage must be at least 1 word, got 0"):
         text(["two words"]).unrepeated(0)
+    with pytest.raises(ValueError, match="commonest must be from 0 to less than the 2 different words, got 2"):
+        text(["two words"]).without(2)
     with pytest.raises(FileNotFoundError, match="there are no licences in"):
         licences(tmp_path)
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sims.tasks.renamed_text import new_classes, new_names, random_pieces, renamed
+from sims.tasks.renamed_text import new_classes, new_names, random_pieces, renamed, thrown
 
 KEY = jax.random.key(0)
 MANY = 20_000
@@ -40,6 +40,15 @@ def test_classes_share_their_shares_only():
     # Two letters meet with probability E sum p^2 = 2 / (K + 1), whichever they are.
     for i, j in ((0, 1), (1, 3)):
         near((found[:, i] == found[:, j]).mean(), 1 / 2, 1 / 4)
+
+
+def test_letters_are_thrown_by_themselves():
+    found = np.asarray(thrown(KEY, jnp.tile(jnp.array([7, 900, 7, 3]), (MANY, 1)), 4))
+    np.testing.assert_array_equal(found[:, 0], found[:, 2])
+    # All classes of three different letters are alike, together too.
+    _, counts = np.unique(found[:, [0, 1, 3]], axis=0, return_counts=True)
+    assert len(counts) == 64
+    near(counts / MANY, 1 / 64, 63 / 64**2)
 
 
 def test_renamed():

@@ -1,18 +1,21 @@
-"""The page: complete, self-contained, and alive in a real browser."""
+"""The report: complete, self-contained, and alive in a real browser."""
 
 import json
 import os
 import re
 import shutil
-import subprocess
+from html import escape as html_escape
 from pathlib import Path
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import sync_playwright
 
 from derivations import formula
 from validation import report, results, style
-from validation.study import Claim, Rival, Study, check
+from validation.report.formulas import repeated_parts
+from validation.study import ASKS, Claim, Rival, Study, check
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -41,6 +44,8 @@ def sample(off=0.01):
         rivals=(Rival("flat", lambda problem, p: p | {"y": 0 * x}),),
         draw=draw,
         formulas=("deep_linear.modes.two_layer",),
+        regimes=("lazy", "rich"),
+        asks="what",
     )
 
 
@@ -61,24 +66,64 @@ def out(tmp_path_factory):
     patch.undo()
 
 
-def test_the_page_needs_nothing_but_itself(out):
-    html = (out / "index.html").read_text()
-    assert "<script" not in html
-    loaded = re.findall(r'(?:src|href)="([^"#][^"]*)"', html)
-    assert all(not link.startswith(("http", "//")) for link in loaded), loaded
-    assert "@import" not in html
-    assert "Lines &amp; &lt;angles&gt;" in html
-    assert "<angles>" not in html
-    for link in loaded:
-        assert link.startswith("data:") or (out / link).exists(), f"{link} leads nowhere"
+def pages(out: Path) -> dict[str, str]:
+    """All pages of a report, by path."""
+    return {path.relative_to(out).as_posix(): path.read_text() for path in out.rglob("*.html")}
 
 
-def test_everything_that_was_judged_is_on_the_page(out):
+def test_the_report_needs_nothing_but_itself(out):
+    found = pages(out)
+    assert {"index.html", "studies/lines.html", "studies/lines/first.html", "reference/index.html"} <= set(found)
+    for name, html in found.items():
+        loaded = re.findall(r'(?:src|href)="([^"#][^"]*)"', html)
+        assert all(not link.startswith(("http", "//")) for link in loaded), (name, loaded)
+        for link in loaded:
+            target = (out / name).parent / link.split("#")[0]
+            assert link.startswith("data:") or target.exists(), f"{link} on {name} leads nowhere"
+        assert "<angles>" not in html
+    style, script = (out / "report.css").read_text(), (out / "report.js").read_text()
+    assert "@import" not in style
+    assert "http" not in style + script
+    assert "Lines &amp; &lt;angles&gt;" in found["studies/lines/first.html"]
+
+
+def test_everything_that_was_judged_is_in_the_report(out):
+    found = pages(out)
+    assert "2 of 3</b> studies hold" in found["index.html"]
+    assert "1.5 &gt; 1" in found["studies/lines/second.html"]
+    first = found["studies/lines/first.html"]
+    for piece in ("0.5 ≤ 1", "a &lt; b", "refuted", "<math", "λ", "<svg"):
+        assert piece in first, piece
+    assert "own settings (" in first, "the paper run is shown beside"
+    # Whoever cannot see the figure hears what is in it.
+    assert re.search(r'role="img" aria-label="[^"]*Left &amp; right &lt; panel; [^"]*mode 0, mode 1', first)
+    for file in ("figure.svg", "figure.pdf", "plotted.csv", "result.json"):
+        assert f'href="first/smoke/{file}" download' in first
+    assert (out / "studies/lines/first/smoke/figure.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_map_has_each_study_where_its_theory_holds(out):
     html = (out / "index.html").read_text()
-    for piece in ("2 of 3</b> studies hold", "0.5 ≤ 1", "1.5 &gt; 1", "a &lt; b", "refuted", "<math", "λ"):
+    rows = re.findall(r"<tr><th scope=\"row\">(.*?)</th>(.*?)</tr>", html, re.DOTALL)
+    assert [row[0] for row in rows] == [html_escape(question) for question in ASKS.values()]
+    for question, cells in rows:
+        for regime, cell in re.findall(r'<td data-regime="(\w+)">(.*?)</td>', cells, re.DOTALL):
+            placed = question == ASKS["what"] and regime in ("lazy", "rich")
+            assert cell.count("studies/lines/first.html") == placed
+
+
+def test_benchmarks_are_shown_as_kept(tmp_path, monkeypatch):
+    points = [{"x": n, "ratio": [8.0, 9.5, 12.0]} for n in (16, 64)]
+    kept = dict(title="Ridge <at> all prefixes", x="context length", unit="theirs / ours", aim=40)
+    kept |= dict(series={"compiled loop": points}, comment="missed by the solver")
+    everything = dict(title="Bayes", command="python -m benchmarks.bayes", device="2 CPU cores", date="2026-01-02")
+    everything |= dict(versions={"jax": "0.10.2"}, peers={"numpy": "2.4"}, results=[kept])
+    (tmp_path / "bayes.json").write_text(json.dumps(everything))
+    monkeypatch.setattr(report.benchmarks_page, "SPEED", tmp_path)
+    html = report.benchmarks_page.page(["lines"])
+    for piece in ("Ridge &lt;at&gt;", "9.5", "8 to 12", "Aim: 40", "missed by the solver", "jax 0.10.2", "numpy 2.4"):
         assert piece in html, piece
-    assert "own settings (" in html, "the paper run is shown beside"
-    assert html.count("<svg") == 3
+    assert html.count("<svg") == 1
 
 
 def test_summary_and_points_are_machine_readable(out):
@@ -99,66 +144,111 @@ def test_not_a_number_is_written_as_null():
     assert json.loads(text) == {"a": None, "b": 2.0, "c": [1, 2], "d": True}
 
 
-PROBE = """
-<script>
-addEventListener("load", () => {
-  const seen = () => [...document.querySelectorAll("article")].filter(a => a.offsetHeight > 0).map(a => a.id);
-  const found = { all: seen() };
-  document.querySelector("#family-curves").click();
-  found.curves = seen();
-  document.querySelector("#family-all").click();
-  found.again = seen();
-  const size = e => { const b = e.getBoundingClientRect(); return Math.min(b.width, b.height); };
-  found.figures = [...document.querySelectorAll("figure svg")].map(size);
-  found.formulas = [...document.querySelectorAll("math")].map(size);
-  found.wide = document.documentElement.scrollWidth - innerWidth;
-  found.broken = [...document.querySelectorAll("svg [*|href]")]
-    .map(e => e.getAttribute("href") || e.getAttributeNS("http://www.w3.org/1999/xlink", "href"))
-    .filter(h => h && h[0] == "#" && !document.getElementById(h.slice(1))).length;
-  found.ink = getComputedStyle(document.querySelector("figure svg text")).fill;
-  document.body.innerHTML = "<pre id=probe>" + JSON.stringify(found) + "</pre>";
-});
-</script>
-"""
+@pytest.fixture(scope="module")
+def browser():
+    """Debian's Chromium, driven headless; CI must have it."""
+    if CHROMIUM is None and not os.environ.get("CI"):
+        pytest.skip("no chromium here: apt-get install chromium")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield launched
+        launched.close()
 
 
-def browse(page: Path, *flags: str) -> tuple[dict, str]:
-    """What the probe found on the page in a headless browser, and what the browser logged."""
-    copy = page.with_name(f"probe-{len(flags)}.html")
-    copy.write_text(page.read_text().replace("</body>", PROBE + "</body>"))
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-    command += ["--disable-background-networking", f"--user-data-dir={page.parent / 'profile'}"]
-    command += ["--enable-logging=stderr", "--virtual-time-budget=5000", *flags, "--dump-dom", copy.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    found = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert found, done.stderr[-2000:]
-    return json.loads(found[1]), done.stderr
+@pytest.fixture
+def opened(browser, out):
+    """`opened(path, **how)`: a page of the report, and what its console says."""
+    contexts = []
+
+    def open_page(path, width=1200, scheme="light"):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        page, said = context.new_page(), []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
+        page.goto((out / path).as_uri())
+        return page, said
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+PLACES = ("index.html", "studies/lines.html", "studies/lines/first.html", "reference/sims.html", "benchmarks.html")
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no chromium here: apt-get install chromium")
-def test_the_page_in_a_browser(out):
-    page = out / "index.html"
-    found, log = browse(page, "--window-size=1100,900")
-    assert "CONSOLE" not in log, log
-    assert found["all"] == ["lines-first", "lines-second", "curves-third"]
-    assert found["curves"] == ["curves-third"], "the filter by family"
-    assert found["again"] == found["all"]
-    assert len(found["figures"]) == 3
-    assert min(found["figures"]) > 100, "figures have a size"
-    assert min(found["formulas"]) > 10, "formulas are drawn"
-    assert found["broken"] == 0, "references inside the figures lead somewhere"
-    assert found["wide"] <= 0
-    light = found["ink"]
-    dark, _ = browse(page, "--window-size=500,900", "--blink-settings=preferredColorScheme=0")
-    assert dark["wide"] <= 0, "a phone need not scroll sideways"
-    assert dark["ink"] != light, "the ink of the figures follows the colour scheme"
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1200, "dark")], ids=["phone", "desk"])
+@pytest.mark.parametrize("path", PLACES)
+def test_a_page_in_a_browser(opened, path, width, scheme):
+    page, said = opened(path, width, scheme)
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, "scrolls sideways"
+    violations = Axe().run(page, options={"preload": False}).response["violations"]
+    assert not violations, [(v["id"], v["nodes"][0]["html"][:200]) for v in violations]
+    assert not said, "the console is silent, and nothing is asked of the network"
+
+
+@pytest.mark.browser
+def test_figures_and_formulas_are_drawn(opened):
+    inks = []
+    for scheme in ("light", "dark"):
+        page, _ = opened("studies/lines/first.html", scheme=scheme)
+        sizes = page.evaluate(
+            """selector => [...document.querySelectorAll(selector)].map(e => {
+                const box = e.getBoundingClientRect(); return Math.min(box.width, box.height); })""",
+            "figure svg, math",
+        )
+        assert len(sizes) > 1
+        assert min(sizes) > 10
+        broken = """[...document.querySelectorAll("svg [*|href]")]
+            .map(e => e.getAttribute("href") || e.getAttributeNS("http://www.w3.org/1999/xlink", "href"))
+            .filter(h => h && h[0] == "#" && !document.getElementById(h.slice(1))).length"""
+        assert page.evaluate(broken) == 0, "references inside the figure lead somewhere"
+        inks.append(page.evaluate("getComputedStyle(document.querySelector('figure svg text')).fill"))
+    assert inks[0] != inks[1], "the ink of the figures follows the colour scheme"
+
+
+@pytest.mark.browser
+def test_search_filters_and_keys(opened):
+    page, _ = opened("index.html")
+    shown = lambda: page.locator(".studies > li:visible a").evaluate_all("all => all.map(a => a.pathname)")  # noqa: E731
+    assert len(shown()) == 3
+    page.keyboard.press("/")
+    page.keyboard.type("curves")
+    assert [path.split("/studies/")[1] for path in shown()] == ["curves/third.html"]
+    page.locator("#search").fill("nobody angles")
+    page.locator("[data-filter=verdict]").select_option("fails")
+    assert [path.split("/studies/")[1] for path in shown()] == ["lines/second.html"]
+    assert page.locator("#found").inner_text() == "1 of 3 studies"
+    page.reload()
+    assert len(shown()) == 1, "the address keeps what was asked"
+
+    page, _ = opened("studies/lines/first.html")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip", "the first stop leads past the navigation"
+    page.keyboard.press("ArrowRight")
+    page.wait_for_url("**/second.html")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_url("**/first.html")
+
+
+@pytest.mark.browser
+def test_the_colour_scheme_can_be_chosen_and_paper_is_plain(opened):
+    page, _ = opened("index.html")
+    ground = lambda: page.evaluate("getComputedStyle(document.body).backgroundColor")  # noqa: E731
+    light = ground()
+    page.get_by_role("button", name="Dark").click()
+    assert ground() != light
+    assert page.get_by_role("button", name="Light").is_visible()
+    page.emulate_media(media="print")
+    assert not page.locator("header.site").is_visible()
 
 
 @pytest.mark.parametrize("name", ["deep_linear.matrix.network_map", "deep_linear.random_start.strength"])
 def test_a_long_formula_and_the_parts_that_it_repeats_are_the_formula(name):
     expression = formula.find(name).expression
-    form, parts = report.repeated_parts(expression)
+    form, parts = repeated_parts(expression)
     assert parts
     assert form.count_ops() < expression.count_ops() / 2
     for symbol, part in reversed(parts):

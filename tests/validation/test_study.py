@@ -69,6 +69,10 @@ def test_refusals():
         check(line(), size="huge")
     with pytest.raises(ValueError, match="'y'"):
         check(line(), predict=lambda problem: {"z": 1})
+    with pytest.raises(ValueError, match=r"regimes of Study .* must be of linear, .*, got 'wide'"):
+        line(regimes=("lazy", "wide"))
+    with pytest.raises(ValueError, match=r"asks of Study .* must be one of when, .*, got 'why'"):
+        line(asks="why")
     with pytest.raises(ValueError, match="no size 'paper'"):
         line(sizes={"smoke": {}})
     with pytest.raises(ValueError, match="rival"):

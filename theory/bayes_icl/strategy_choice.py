@@ -72,6 +72,7 @@ def strategy_log_posterior(
     lost, k = real("loss", loss), non_negative("bits", bits)
     if lost.ndim != 1 or k.shape != lost.shape:
         raise ValueError(f"loss and bits must be two vectors of one length, got shapes {lost.shape} and {k.shape}")
+    k = require("bits", k, jnp.isfinite(k**beta), "must be finite to the power beta")
     return _log_posterior(n, lost, k, alpha, beta, gamma)
 
 

@@ -9,7 +9,9 @@ one of two ways.
               q(rho): how often blocks of letters have the pattern rho, a partition of places
 
 Bayes is pbar(x_1 .. x_n) / pbar(x_1 .. x_{n-1}). What renaming costs beyond the loss of whoever knows the names is what
-a string tells about them, at most ln K! in all, however long it is: no counting from scratch is as cheap.
+a string tells about them, at most ln K! in all, however long it is: no counting from scratch is as cheap. Of classes a
+string tells which places may hold the same letter, and no more. Where letters are words, which come back soon or not at
+all, it matters how far apart these places are.
 
 Losses are in nats.
 """
@@ -26,7 +28,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, Real
 
 from theory.bayes_icl.dirichlet_ngrams import SymbolPredictions, checked_symbols, mixture, predictions, safe_log
 from theory.bayes_icl.prequential import log_posterior
-from theory.checks import non_negative, positive, real, require, whole
+from theory.checks import non_negative, positive, real, require, whole, within
 
 # All blocks, all names and all patterns are held in memory: K^N, K! and the Bell number of N.
 MOST_BLOCKS, MOST_SYMBOLS, LONGEST_PATTERN = 2**24, 7, 9
@@ -103,7 +105,14 @@ def class_blocks(
         raise ValueError(f"windows must be of shape (B, N) with N from 1 to {LONGEST_PATTERN}, got {w.shape}")
     if k ** w.shape[1] > MOST_BLOCKS:
         raise ValueError(f"symbols must leave at most {MOST_BLOCKS} blocks, got {k} for {w.shape[1]} places")
-    return _class_blocks(w, _patterns(w.shape[1]), _shares(shares, k), k)
+    patterns, b = _patterns(w.shape[1]), _shares(shares, k)
+    if np.ndim(shares):
+        every = np.indices((k,) * w.shape[1]).reshape(w.shape[1], -1).T
+        return _class_blocks(w, patterns, b, every).reshape((k,) * w.shape[1])
+    # Where classes are alike, strings of one pattern are: far fewer than all strings.
+    few = patterns[[len(set(row)) <= k for row in patterns]]
+    one_each = np.array([np.unique(row, return_inverse=True)[1] for row in few])
+    return _class_blocks(w, patterns, b, one_each)[_of_all_strings(few, k)]
 
 
 def block_predictions(sequence: Int[ArrayLike, " n"], blocks: Real[ArrayLike, "..."]) -> SymbolPredictions:
@@ -171,12 +180,59 @@ def class_prior(frequencies: Real[ArrayLike, " L"], shares: Real[ArrayLike, " K"
     return _class_prior(f / jnp.sum(f), b)
 
 
+def distance_predictions(
+    sequence: Int[ArrayLike, " n"],
+    symbols: int,
+    repeats: Real[ArrayLike, " D"],
+    shares: Real[ArrayLike, "..."] = 1.0,
+) -> SymbolPredictions:
+    """Every class from those before it, weighed by how often letters come back after so many places.
+
+    p(j | past) = b_j / B + sum_m w_m (1[x_m = j] - b_j / B),   sum_m s_|l-m| w_m = s_(t-l) for all l < t,
+    s_0 = 1,   s_d = (1 + B r_d) / (1 + B): the correlation of classes at distance d.
+
+    Arguments:
+        sequence: classes 0 .. K - 1, (n,); symbols: K >= 2, a Python int; shares: b, as for `class_blocks`.
+        repeats: r in [0, 1], how often places at distance d = 1 .. D hold the same letter, (D,), D >= n.
+    Returns:
+        `SymbolPredictions`. Where r is S at all distances these are Dirichlet counts, as strong as by `class_prior`.
+    Holds when: letters are thrown independently, and r is the same everywhere in a string. Of all laws that are linear
+        in which class stands where, none has a smaller mean square error. It is Bayes for two symbols; beyond that it
+        leaves out that letters come back together, and that one that has come back comes again. Refused where a class
+        has no chance left, as by rates that no text has.
+    Source: derived in derivations/bayes_icl/unknown_names.py; the normal equations of linear prediction of Wiener 1949.
+    """
+    k = whole("symbols", symbols, 2)
+    x, r, b = checked_symbols(sequence, k), within("repeats", repeats, 0.0, 1.0), _shares(shares, k)
+    if r.ndim != 1 or len(r) < len(x):
+        raise ValueError(f"repeats must hold a rate for each of {len(x)} distances, got shape {r.shape}")
+    law = _distance_law(x, _distance_weights(r[: len(x)], jnp.sum(b)), b / jnp.sum(b))
+    return predictions(jnp.log(require("repeats", law, law > 0, "must leave every class a chance")), x)
+
+
 @jax.jit
 def _class_prior(f, b):
     same, total = jnp.sum(f**2), jnp.sum(b)
     # One less the chance of the same letter, without subtracting.
     other = jnp.sum(f * (jnp.sum(f) - f))
     return b * other / (1 + total * same)
+
+
+@jax.jit
+def _distance_weights(r, total):
+    """Weights of places m before each place t and the one after the last, (n + 1, n + 1), zero from t on."""
+    s = jnp.concatenate([jnp.ones(1, r.dtype), (1 + total * r) / (1 + total)])
+    place = jnp.arange(len(s))
+    lower = jnp.linalg.cholesky(s[jnp.abs(place[:, None] - place)])
+    # Innovations are what is left of each place after its prediction: all places from them, and they from all places.
+    innovations = jax.scipy.linalg.solve_triangular(lower / jnp.diag(lower), jnp.eye(len(s)), lower=True)
+    return jnp.eye(len(s)) - innovations
+
+
+@jax.jit
+def _distance_law(x, weights, share):
+    held = (x[:, None] == jnp.arange(len(share))) - share
+    return share + weights[:, :-1] @ held
 
 
 @jax.jit
@@ -210,17 +266,13 @@ def _price(p, mean):
     return jnp.stack([one(n) for n in range(1, p.ndim + 1)])
 
 
-@partial(jax.jit, static_argnums=3)
-def _class_blocks(windows, patterns, b, k: int):
-    length = windows.shape[1]
-    # A pattern is numbered by the places at which its letters stand for the first time.
-    places = length ** jnp.arange(length)
-    numbers = jnp.asarray(patterns) @ places
-    order = jnp.argsort(numbers)
+@jax.jit
+def _class_blocks(windows, patterns, b, strings):
+    """Probabilities of strings of classes, (S, N)."""
+    length, k = windows.shape[1], len(b)
     first = jnp.argmax(windows[:, :, None] == windows[:, None, :], axis=2)
-    found = order[jnp.searchsorted(numbers[order], first @ places)]
+    found = _which(_numbers(first.T), patterns)
     share = jax.ops.segment_sum(jnp.full(len(windows), 1 / len(windows)), found, len(patterns))
-    strings = jnp.indices((k,) * length).reshape(length, -1).T
     rising = lambda x: jnp.pad(jnp.cumsum(jnp.log(x[..., None] + jnp.arange(length)), axis=-1), ((0, 0), (1, 0)))  # noqa: E731
     each, every = rising(b), rising(jnp.sum(b)[None])[0]
 
@@ -232,8 +284,33 @@ def _class_blocks(windows, patterns, b, k: int):
         log_chance = jnp.sum(each[jnp.arange(k), counts], axis=1) - every[jnp.sum(own)]
         return total + share * jnp.where(constant, jnp.exp(log_chance), 0.0), None
 
-    total, _ = jax.lax.scan(add, jnp.zeros(len(strings), b.dtype), (jnp.asarray(patterns), share))
-    return total.reshape((k,) * length)
+    return jax.lax.scan(add, jnp.zeros(len(strings), b.dtype), (jnp.asarray(patterns), share))[0]
+
+
+@partial(jax.jit, static_argnums=1)
+def _of_all_strings(patterns, k: int):
+    """Which pattern each string of K symbols has, (K,) * N."""
+    # The symbol at each place, along an axis of its own: no more than one number is held for each string.
+    symbol = jnp.ix_(*[jnp.arange(k)] * patterns.shape[1])
+    first = []
+    for place, here in enumerate(symbol):
+        found = place
+        for i in reversed(range(place)):
+            found = jnp.where(symbol[i] == here, i, found)
+        first.append(found)
+    return _which(_numbers(first), patterns)
+
+
+def _numbers(first):
+    """Patterns as numbers, from the places at which their letters stand for the first time."""
+    return sum(place * len(first) ** i for i, place in enumerate(first))
+
+
+def _which(numbers, patterns):
+    """Rows of the patterns that have these numbers."""
+    known = _numbers(patterns.T)
+    order = jnp.argsort(known)
+    return order[jnp.searchsorted(known[order], numbers)]
 
 
 def _table(p):

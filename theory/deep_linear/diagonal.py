@@ -254,11 +254,10 @@ def difference(chi, scale, depth: int) -> Float[Array, "..."]:
     log_u, log_v = log_weights(chi, scale, depth)
     up = chi >= 0
     rise, fall = jnp.where(up, chi, 0.0), jnp.where(up, 0.0, chi)
-    return jnp.where(
-        up,
-        -jnp.expm1(-depth * rise) * jnp.exp(depth * jnp.where(up, log_u, log_v)),
-        jnp.expm1(depth * fall) * jnp.exp(depth * jnp.where(up, log_u, log_v)),
-    )
+    # Weights beyond all numbers, at chi = 0, still differ by nothing.
+    most = jnp.log(jnp.finfo(log_u.dtype).max)
+    larger = jnp.exp(jnp.minimum(depth * jnp.where(up, log_u, log_v), most))
+    return jnp.where(up, -jnp.expm1(-depth * rise), jnp.expm1(depth * fall)) * larger
 
 
 def log_ratio(beta, scale, depth: int) -> Float[Array, "..."]:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
-from theory.checks import matrix, non_negative, real, require, whole
+from theory.checks import floating, matrix, non_negative, real, require, whole
 
 
 class SaddlePath(NamedTuple):
@@ -80,7 +80,10 @@ def plateau(accelerated: Real[ArrayLike, "..."], path: SaddlePath | tuple) -> Fl
     """
     accelerated = non_negative("accelerated", accelerated)
     path = SaddlePath(*path)
-    return jnp.asarray(path.beta)[jnp.searchsorted(jnp.asarray(path.times), accelerated, side="right") - 1]
+    # Jumps that never come are at infinity.
+    times = floating("path.times", path.times)
+    times = require("path.times", times, ~jnp.isnan(times), "must be numbers")
+    return real("path.beta", path.beta)[jnp.searchsorted(times, accelerated, side="right") - 1]
 
 
 def accelerated_time(t: Real[ArrayLike, "..."], log_alpha: Real[ArrayLike, "..."]) -> Float[Array, "..."]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from theory.checks import matrix
+from theory.checks import matrix, real
 from theory.deep_linear.matrix import Solution
 
 
@@ -64,10 +64,11 @@ def two_layer_kernel(solution: Solution | tuple, x: Real[ArrayLike, "n_in P"]) -
     Holds when: as for `tangent_kernel`.
     Source: Braun, Dominé, Fitzgerald & Saxe 2022, the section on the neural tangent kernel.
     """
-    solution = Solution(*solution)
-    x = matrix("x", x, rows=solution.hidden_similarity.shape[-1])
-    one = jnp.eye(solution.output_gram.shape[-1], dtype=x.dtype)
-    return jnp.kron(one, x.T @ solution.hidden_similarity @ x) + jnp.kron(solution.output_gram, x.T @ x)
+    _, hidden, outputs = Solution(*solution)
+    hidden, outputs = real("hidden_similarity", hidden), real("output_gram", outputs)
+    x = matrix("x", x, rows=hidden.shape[-1])
+    one = jnp.eye(outputs.shape[-1], dtype=x.dtype)
+    return jnp.kron(one, x.T @ hidden @ x) + jnp.kron(outputs, x.T @ x)
 
 
 def kernel_movement(before: Solution | tuple, after: Solution | tuple) -> Float[Array, "*T"]:
@@ -92,7 +93,8 @@ def normalised_kernel(solution: Solution | tuple) -> tuple[Float[Array, "*T n_in
 
     I (x) A + B (x) I has three orthogonal parts: the traceless ones of A and B, and the multiple of the identity.
     """
-    _, a, b = (jnp.asarray(x) for x in solution)
+    _, a, b = Solution(*solution)
+    a, b = real("hidden_similarity", a), real("output_gram", b)
     n_in, n_out = a.shape[-1], b.shape[-1]
     mean_a = jnp.trace(a, axis1=-2, axis2=-1)[..., None, None] / n_in
     mean_b = jnp.trace(b, axis1=-2, axis2=-1)[..., None, None] / n_out

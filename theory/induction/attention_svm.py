@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
 
-from theory.checks import positive, real, require
+from theory.checks import non_negative, positive, real, require
 from theory.induction.max_margin import MaxMargin, checked_choices, margin_features, other_tokens
 
 
@@ -96,7 +96,7 @@ def residual_attention(
     """
     solution = MaxMargin(*solution)
     w = _pulls(values, selected)
-    share = solution.multipliers / w
+    share = non_negative("solution.multipliers", solution.multipliers) / w
     return share / jnp.sum(share)
 
 
@@ -123,7 +123,8 @@ def path_offset(
     """
     solution = MaxMargin(*solution)
     left, right = margin_features(tokens, queries, selected)
-    w, lam = (other_tokens(table, selected) for table in (_pulls(values, selected), solution.multipliers))
+    multipliers = non_negative("solution.multipliers", solution.multipliers)
+    w, lam = (other_tokens(table, selected) for table in (_pulls(values, selected), multipliers))
     support = lam > 1e-6 * jnp.mean(lam)
     wanted = jnp.where(support, jnp.log(w / jnp.where(support, lam, 1.0)), 0.0)
     gram = (left @ left.T) * (right @ right.T)
@@ -173,7 +174,8 @@ def relaxation_rate(
     Source: derived in derivations/induction/attention_svm.py.
     """
     left, right = margin_features(tokens, queries, selected)
-    root = jnp.sqrt(other_tokens(MaxMargin(*solution).multipliers, selected))
+    multipliers = non_negative("solution.multipliers", MaxMargin(*solution).multipliers)
+    root = jnp.sqrt(other_tokens(multipliers, selected))
     least = jnp.linalg.eigvalsh(root[:, None] * (left @ left.T) * (right @ right.T) * root)[0]
     return jnp.clip(least, 0.0, 1.0)
 

@@ -150,10 +150,11 @@ def outcome(logits: Logits | tuple, memory: Real[ArrayLike, "*T G"], data: Stati
     data = checked(data)
     memory = real("memory", memory)
     flat = memory.reshape(-1, memory.shape[-1])
-    head = Logits(*(jnp.asarray(part, memory.dtype).reshape(-1) for part in logits))
+    logits = Logits(*(real(name, part) for name, part in zip(Logits._fields, logits, strict=True)))
+    head = Logits(*(part.astype(memory.dtype).reshape(-1) for part in logits))
     found = jax.vmap(lambda head, phi: _outcome(head, phi, data))(head, flat)
     shape = memory.shape[:-1]
-    return Race(Logits(*logits), memory, *(part.reshape(shape) for part in found))
+    return Race(logits, memory, *(part.reshape(shape) for part in found))
 
 
 def checked(data: Statistics | tuple) -> Statistics:

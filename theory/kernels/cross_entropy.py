@@ -152,7 +152,7 @@ def softmax_margin(
     Arguments, which broadcast:
         t: time, >= 0.
         rate: Theta(x, x) / P, >= 0: the sample's own tangent kernel over the number of samples.
-        start: margin at t = 0, below 700.
+        start: margin at t = 0, with a finite exponential: below 690.
         classes: number C >= 2 of outputs, static.
     Returns:
         m(t), the output of the right class minus that of each other one, of the broadcast shape; ~ ln(C rate t).
@@ -161,6 +161,8 @@ def softmax_margin(
     Source: df/dt = -Theta grad_f L of Lee et al. 2019 (arXiv:1902.06720), eq. 5, for one sample.
     """
     t, rate, start = non_negative("t", t), non_negative("rate", rate), real("start", start)
+    most = 0.98 * jnp.log(jnp.finfo(start.dtype).max)
+    start = require("start", start, start < most, "must have a finite exponential")
     others = whole("classes", classes, at_least=2) - 1.0
     # In w = m - ln(C - 1) the law is w + e^w = z.
     w = start - jnp.log(others)

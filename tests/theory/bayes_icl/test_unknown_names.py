@@ -1,4 +1,4 @@
-"""Unknown names: all renamings and all throws by hand, patterns, what names cost, moments, limits, refusals."""
+"""Unknown names: renamings and throws by hand, patterns, what names cost, moments, linear laws, limits, refusals."""
 
 import itertools
 import math
@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from theory.bayes_icl.dirichlet_ngrams import log_evidence
+from theory.bayes_icl.dirichlet_ngrams import log_evidence, ngram_predictions
 from theory.bayes_icl.unknown_names import (
     block_loss,
     block_predictions,
     class_blocks,
     class_prior,
+    distance_predictions,
     price_of_names,
     renamed_blocks,
     renamed_predictions,
@@ -192,6 +193,8 @@ def test_classes(seed):
     # Neither names of letters nor of classes matter.
     np.testing.assert_allclose(class_blocks(7 * rng.permutation(4)[windows] - 3, 3, 0.8), found, rtol=1e-12)
     np.testing.assert_allclose(found, under_all_names(found), rtol=1e-12)
+    # Classes that are alike, summed over all strings and over one of each pattern.
+    np.testing.assert_allclose(class_blocks(windows, 3, np.full(3, 0.8)), found, rtol=1e-13)
 
 
 def test_letters_that_never_recur_are_draws_from_an_urn():
@@ -228,6 +231,69 @@ def test_letters_without_number_leave_the_law_of_shares():
     np.testing.assert_allclose(class_prior(np.ones(10**6), jnp.array([1.0, 2.0])), [1, 2], rtol=1e-5)
 
 
+def around(seed, letters, length):
+    """All windows of a string of letters that bites its tail, among others of letters that stand only once.
+
+    Beside them how often places hold the same letter, by their distance.
+    """
+    ring = np.random.default_rng(seed).integers(0, letters, 9)
+    windows = np.array([np.roll(ring, -i)[:length] for i in range(len(ring))])
+    once = np.tile(letters + np.arange(length), (2 * len(ring), 1))
+    repeats = np.array([np.mean(ring == np.roll(ring, d)) for d in range(1, length + 1)])
+    return np.concatenate([windows, once]), repeats / 3
+
+
+@given(seeds)
+def test_errors_have_nothing_to_do_with_the_past(seed):
+    """Over all strings and all throws: no linear law has a smaller mean square error, and none is better calibrated."""
+    rng = np.random.default_rng(seed)
+    (windows, repeats), shares = around(seed, 5, 4), rng.uniform(1.0, 3, 3)
+    p = np.asarray(class_blocks(windows, 3, shares)).ravel()
+    strings = np.array(list(itertools.product(range(3), repeat=4)))
+    laws = np.exp(jax.vmap(lambda x: distance_predictions(x, 3, repeats, shares).log_law)(strings))
+    held = np.eye(3)[strings]
+    for t in range(4):
+        wrong = held[:, t] - laws[:, t]
+        np.testing.assert_allclose(p @ wrong, 0, atol=1e-12)
+        np.testing.assert_allclose(np.einsum("s,smi,sj->mij", p, held[:, :t], wrong), 0, atol=1e-12)
+
+
+@given(seeds)
+def test_the_second_class_is_exact(seed):
+    (windows, repeats), shares = around(seed, 3, 2), np.array([0.4, 2.0, 1.1])
+    blocks = class_blocks(windows, 3, shares)
+    for first in range(3):
+        x = np.array([first, 0])
+        exact = block_predictions(x, blocks).log_law[:2]
+        np.testing.assert_allclose(distance_predictions(x, 3, repeats, shares).log_law[:2], exact, rtol=1e-11)
+
+
+@given(seeds)
+def test_one_rate_at_all_distances_leaves_counts(seed):
+    rng = np.random.default_rng(seed)
+    x, f, shares = rng.integers(0, 3, 12), rng.dirichlet(np.ones(6)), rng.uniform(0.2, 3, 3)
+    found = distance_predictions(x, 3, np.full(12, np.sum(f**2)), shares)
+    counts = ngram_predictions(x, 3, 0, class_prior(f, shares))
+    np.testing.assert_allclose(found.log_law, counts.log_law, rtol=1e-10)
+    np.testing.assert_allclose(found.log_density, counts.log_density, rtol=1e-10)
+
+
+def test_places_that_never_agree_tell_nothing():
+    x, shares = np.array([0, 2, 2, 1, 0]), np.array([1.0, 2.0, 5.0])
+    # With shares that are the same for all strings; a last rate is of the law after the string.
+    fair = np.exp(distance_predictions(x, 3, np.array([0, 0, 0, 0, 0.3]), 1e12 * shares).log_law)
+    np.testing.assert_allclose(fair[:5], np.tile(shares / 8, (5, 1)), rtol=1e-10)
+    np.testing.assert_allclose(fair[5], 0.7 * shares / 8 + 0.3 * np.eye(3)[x[0]], rtol=1e-10)
+    names = np.array([2, 0, 1])
+    rates = np.array([0.1, 0.3, 0.2, 0.25, 0.1])
+    found = distance_predictions(x, 3, rates, shares).log_law
+    other = distance_predictions(names[x], 3, rates, shares[np.argsort(names)]).log_law
+    np.testing.assert_allclose(np.asarray(other)[:, names], found, rtol=1e-11)
+    np.testing.assert_allclose(np.exp(found).sum(axis=1), 1, rtol=1e-13)
+    # What comes later, and rates of distances that do not occur yet, change nothing.
+    np.testing.assert_allclose(distance_predictions(x[:3], 3, rates, shares).log_law, found[:4], rtol=1e-13)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -245,6 +311,14 @@ def test_letters_without_number_leave_the_law_of_shares():
         (lambda: class_blocks(np.zeros((2, 3), int), 2, 0.0), "shares must be positive"),
         (lambda: class_prior(np.array([1.0, 0.0]), np.ones(2)), "frequencies must be of two letters or more"),
         (lambda: class_prior(np.ones(3), np.ones(1)), "frequencies and shares must be two vectors"),
+        (lambda: distance_predictions(np.zeros(3, int), 2, np.ones(2) / 9), "repeats must hold a rate for each of 3"),
+        (lambda: distance_predictions(np.zeros(1, int), 2, np.array([1.5])), "repeats must lie between 0 and 1"),
+        # Neighbours alike and their neighbours not: nearly what stands two places apart would be of another letter.
+        (
+            lambda: distance_predictions(np.zeros(2, int), 2, np.array([0.9, 0.1]), 1e9),
+            "must leave every class a chance",
+        ),
+        (lambda: distance_predictions(np.array([2]), 2, np.array([0.1])), "sequence must hold symbols 0 to 1, got 2"),
     ],
 )
 def test_refusals(call, message):

@@ -221,6 +221,8 @@ STUDY = Study(
     question="Which networks come near Bayes on the same prompts?",
     source="Lee et al. 2024 (arXiv:2310.08049), linear regression with noise; Garg et al. 2022 (arXiv:2208.01066)",
     # Width and layers of each network, in their order, for about as many parameters.
+    regimes=("bayes",),
+    asks="what",
     sizes={
         "smoke": dict(dimension=2, context=8, noise=0.1, tests=6000, batch=64, early=60, steps=800, lr=1e-2)
         | dict(shapes=((24, 2), (24, 2), (24, 2), (65, 1), (56, 1))),

@@ -148,6 +148,8 @@ STUDY = Study(
     title="Linear attention in many dimensions",
     question="How many prompts and tasks does pretraining take until linear attention learns fresh tasks in context?",
     source="Lu, Letey, Zavatone-Veth, Maiti & Pehlevan 2024 (arXiv:2405.11751)",
+    regimes=("bayes",),
+    asks="how well",
     sizes={
         "smoke": dict(
             # The same prompts for each ridge: sizes are compiled, ridges are not.

@@ -185,6 +185,8 @@ STUDY = Study(
     title="Decision pretraining and Thompson sampling",
     question="Does a transformer that is trained to name the best arm of bandits become Thompson sampling?",
     source="Lee et al. 2023 (arXiv:2306.14892)",
+    regimes=("bayes",),
+    asks="what",
     sizes={
         "smoke": dict(
             arms=2, rounds=8, layers=1, width=32, batch=64, steps=1500, lr=3e-3, runs=2, histories=8192, players=4096

@@ -158,6 +158,8 @@ STUDY = Study(
     title="Conjunctions in context",
     question="Does a transformer learn conjunctions as Bayes would, and hear what inputs tell about them?",
     source="Bhattamishra et al. 2023 (arXiv:2310.03016)",
+    regimes=("bayes",),
+    asks="what",
     sizes={
         "smoke": dict(
             dimension=3,

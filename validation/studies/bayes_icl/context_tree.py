@@ -164,6 +164,8 @@ STUDY = Study(
     title="Context trees",
     question="How does a network predict when it does not know how much of the past matters?",
     source="Willems, Shtarkov & Tjalkens 1995 (IEEE Trans. Inf. Theory 41); Akyürek et al. 2024 (arXiv:2401.12973)",
+    regimes=("bayes",),
+    asks="what",
     sizes={
         "smoke": dict(depth=2, length=24, width=32, hidden=64, batch=32, lr=3e-3, steps=1200, tests=256, runs=3),
         "paper": dict(depth=4, length=512, width=128, hidden=512, batch=64, lr=1e-3, steps=50_000, tests=64, runs=3),

@@ -214,6 +214,8 @@ STUDY = Study(
     title="Generative or discriminative",
     question="How many samples does a linear rule need in many dimensions: as many as there are features, or few?",
     source="Ng & Jordan 2001; Zheng et al. 2023 (arXiv:2302.02334), for Gaussian classes",
+    regimes=("bayes",),
+    asks="how well",
     sizes={
         "smoke": dict(
             COMMON,

@@ -204,6 +204,8 @@ STUDY = Study(
     title="Hidden concepts",
     question="Does a network that has only read documents infer what a prompt of examples is about, as Bayes does?",
     source="Xie et al. 2022 (arXiv:2111.02080), their data set GINC, in small and with smoothed transitions",
+    regimes=("bayes",),
+    asks="what",
     sizes={
         "smoke": dict(
             concepts=5,

@@ -114,6 +114,8 @@ STUDY = Study(
     title="Bits of inductive bias",
     question="How many bits does a task ask for beyond its data? How often does descent from a random start have them?",
     source="Boopathy et al. 2024 (IJCAI), for a linear model",
+    regimes=("bayes", "rich"),
+    asks="how well",
     sizes={
         "smoke": dict(dimension=12, data=(2, 4, 6), shares=(0.3, 0.5, 0.8, 1.2, 2.0), steps=2000, starts=4000),
         "paper": dict(dimension=24, data=(4, 8, 12), shares=(0.3, 0.5, 0.8, 1.2, 2.0), steps=10_000, starts=200_000),

@@ -293,6 +293,8 @@ STUDY = Study(
     title="How linear attention learns: a drop or a staircase",
     question="When does linear attention learn regression in context: at once, or in stages, and at what losses?",
     source="Zhang, Singh, Latham & Saxe 2025 (arXiv:2501.16265)",
+    regimes=("attention", "linear"),
+    asks="when",
     sizes={
         "smoke": dict(
             variances=(0.4, 0.3, 0.2, 0.1),

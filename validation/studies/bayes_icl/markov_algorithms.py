@@ -201,6 +201,8 @@ STUDY = Study(
     title="Four algorithms for Markov chains",
     question="Does a network recall the chains that it was trained on, or does it learn to read any chain?",
     source="Park et al. 2024 (arXiv:2412.01003)",
+    regimes=("bayes",),
+    asks="when",
     sizes={
         "smoke": dict(
             pool=4,

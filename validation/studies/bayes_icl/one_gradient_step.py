@@ -187,6 +187,8 @@ STUDY = Study(
     title="One layer, one step of gradient descent",
     question="Is a trained layer of linear attention one step of gradient descent, and of which rate?",
     source="von Oswald et al. 2023 (arXiv:2212.07677)",
+    regimes=("bayes", "attention"),
+    asks="what",
     sizes={
         "smoke": dict(
             dimension=4,

@@ -210,6 +210,8 @@ STUDY = Study(
     title="The optimal layer of linear attention",
     question="To which weights does training bring a layer of linear attention, and how far from Bayes does it stay?",
     source="Ahn et al. 2023 (arXiv:2306.00297); Mahankali et al. 2023 (arXiv:2307.03576)",
+    regimes=("bayes", "attention"),
+    asks="what",
     sizes={
         "smoke": dict(
             variances=(1.6, 1.2, 0.8, 0.4),

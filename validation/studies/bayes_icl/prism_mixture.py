@@ -154,6 +154,8 @@ STUDY = Study(
     title="A mixture of two kinds of tasks",
     question="Does a transformer weigh two kinds of tasks by their evidence, as the Bayes predictor does?",
     source="Panwar, Ahuja & Goyal 2024 (arXiv:2306.04891)",
+    regimes=("bayes",),
+    asks="what",
     sizes={
         "smoke": dict(
             dimension=2,

@@ -168,6 +168,8 @@ STUDY = Study(
     title="Ridge regression in context",
     question="Which algorithm is a transformer that was trained on noisy linear regression?",
     source="Garg et al. 2022 (arXiv:2208.01066); Akyurek et al. 2023 (arXiv:2211.15661)",
+    regimes=("bayes",),
+    asks="what",
     sizes={
         "smoke": dict(
             dimension=2,

@@ -131,6 +131,8 @@ STUDY = Study(
     title="Sampled posteriors as references",
     question="Where no closed form exists, can a sampled posterior serve as the Bayes predictor?",
     source="Talts et al. 2018 (arXiv:1804.06788), simulation-based calibration",
+    regimes=("bayes",),
+    asks="how well",
     sizes={
         "smoke": dict(tasks=400, context=10, dimension=2, warmup=150, draws=98, thinning=4),
         "paper": dict(tasks=4000, context=20, dimension=8, warmup=500, draws=398, thinning=5),

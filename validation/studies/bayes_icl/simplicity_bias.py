@@ -127,6 +127,8 @@ STUDY = Study(
     title="Simplicity bias of Fourier series",
     question="After how many examples does a transformer believe in high frequencies, and is that Bayes' rule?",
     source="Panwar, Ahuja & Goyal 2024 (arXiv:2306.04891)",
+    regimes=("bayes",),
+    asks="how well",
     sizes={
         "smoke": dict(
             highest=2,

@@ -212,6 +212,8 @@ STUDY = Study(
     title="What a layer is worth",
     question="How many steps of gradient descent, or of Newton's iteration, is a stack of linear attention?",
     source="von Oswald et al. 2023 (arXiv:2212.07677); Fu et al. 2023 (arXiv:2310.17086)",
+    regimes=("bayes", "attention"),
+    asks="what",
     sizes={
         "smoke": dict(
             dimension=4,

@@ -154,6 +154,8 @@ STUDY = Study(
     title="Task diversity",
     question="With how many tasks does a transformer stop to know them by heart and learn the law behind them?",
     source="Raventos et al. 2023 (arXiv:2306.15063)",
+    regimes=("bayes",),
+    asks="when",
     sizes={
         "smoke": dict(
             dimension=2,

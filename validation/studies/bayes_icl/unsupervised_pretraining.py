@@ -183,6 +183,8 @@ STUDY = Study(
     title="What unlabelled data are worth",
     question="How many labels does it save to learn from unlabelled inputs first what they have in common?",
     source="Ge, Tang, Fan & Jin 2024 (arXiv:2303.01566), for a factor model and a linear autoencoder",
+    regimes=("bayes",),
+    asks="how well",
     sizes={
         "smoke": dict(
             dimension=24,

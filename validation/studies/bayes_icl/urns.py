@@ -298,6 +298,8 @@ STUDY = Study(
     title="Balls and urns",
     question="When does a network remember the urns that it was trained on, and when does it learn to read any urn?",
     source="Wurgaft et al. 2025 (arXiv:2506.17859), balls and urns",
+    regimes=("bayes",),
+    asks="when",
     sizes={
         "smoke": dict(
             pools=(8, 32, 128),

@@ -154,6 +154,8 @@ STUDY = Study(
     title="Depth",
     question="Does a deeper linear network learn more slowly, and is its plateau the same as that of two layers?",
     source="Saxe, McClelland & Ganguli 2013 (arXiv:1312.6120), sections on deeper networks and on learning times",
+    regimes=("linear",),
+    asks="when",
     sizes={
         "smoke": dict(
             depths=(2, 3, 5, 8),

@@ -192,6 +192,8 @@ STUDY = Study(
     title="Diagonal networks from kernel to rich",
     question="Of all the ways to fit the data, which one does a network find, and what has its start to do with it?",
     source="Woodworth et al. 2020 (arXiv:2002.09277), theorem 1 and the section on higher-order models",
+    regimes=("linear", "lazy", "rich"),
+    asks="what",
     sizes={
         "smoke": dict(
             samples=3,

@@ -188,6 +188,8 @@ STUDY = Study(
     question="Real images are neither white nor aligned with their classes. Is the course of learning still fixed "
     "before training starts?",
     source="Arora, Cohen & Hazan 2018 (arXiv:1802.06509), theorem 1; Saxe, McClelland & Ganguli 2013 (arXiv:1312.6120)",
+    regimes=("linear",),
+    asks="when",
     sizes={
         "smoke": dict(
             train=1200,

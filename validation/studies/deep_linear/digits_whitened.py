@@ -194,6 +194,8 @@ STUDY = Study(
     title="Whitened digits",
     question="Do real images, once whitened, drive a network through the textbook modes, and also from random weights?",
     source="Saxe, McClelland & Ganguli 2013 (arXiv:1312.6120), eq. 12 and section 1",
+    regimes=("linear",),
+    asks="when",
     sizes={
         "smoke": dict(
             train=800,

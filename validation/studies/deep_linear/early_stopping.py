@@ -149,6 +149,8 @@ STUDY = Study(
     question="Why does longer training hurt a linear student, and when should it stop?",
     source="Advani & Saxe 2017 (arXiv:1710.03667)",
     problem=problem,
+    regimes=("linear",),
+    asks="how well",
     sizes={
         "smoke": dict(
             alpha=(0.5, 1.0, 2.0),

@@ -227,6 +227,8 @@ STUDY = Study(
     question="What does a two-layer network do from a start that is not aligned with its task, whose layers are not "
     "equally strong, at widths that are not equal?",
     source="Braun, Dominé, Fitzgerald & Saxe 2022; Dominé et al. 2024 (arXiv:2409.14623); Fukumizu 1998",
+    regimes=("linear",),
+    asks="when",
     sizes={
         "smoke": dict(
             networks=(((5, 3, 4), (-2.0, 0.0, 2.0)), ((3, 6, 4), (0.0,))),

@@ -239,6 +239,8 @@ STUDY = Study(
     question="Why does a network that could memorise every route learn one shared code, and then route inputs to "
     "outputs that it never saw together?",
     source="Saxe, Sodhani & Lewallen 2022 (arXiv:2207.10430)",
+    regimes=("linear", "rich"),
+    asks="what",
     sizes={
         "smoke": dict(
             domains=(2, 4, 8),

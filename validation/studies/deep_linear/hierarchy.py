@@ -209,6 +209,8 @@ STUDY = Study(
     title="Progressive differentiation",
     question="Why do animals and plants come apart in a child's mind, and in a network, before canaries and salmon?",
     source="Saxe, McClelland & Ganguli 2013 (arXiv:1312.6120); 2019 (PNAS 116, 11537)",
+    regimes=("linear",),
+    asks="when",
     sizes={
         "smoke": dict(
             branching=(2, 2, 2),

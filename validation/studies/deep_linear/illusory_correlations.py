@@ -173,6 +173,8 @@ STUDY = Study(
     title="Illusory correlations",
     question="Why does a network, like a child, first learn and then unlearn what is true of no item it ever saw?",
     source="Saxe, McClelland & Ganguli 2019 (PNAS 116, 11537); 2013 (arXiv:1312.6120), eq. 12",
+    regimes=("linear",),
+    asks="when",
     sizes={
         "smoke": dict(
             u0=(1e-2, 1e-3, 1e-5), lr=(0.16, 0.08, 0.04), hidden=16, random_hidden=64, runs=8, steps=1200, interval=10

@@ -166,6 +166,8 @@ STUDY = Study(
     title="Largest stable step",
     question="How large a step can gradient descent take in a deep linear network before it leaves a minimum?",
     source="Saxe, McClelland & Ganguli 2013 (arXiv:1312.6120), on step sizes and depth; Mulayoff & Michaeli 2020",
+    regimes=("linear",),
+    asks="how trained",
     sizes={
         "smoke": dict(
             depth=(2, 3, 5),

@@ -293,6 +293,8 @@ STUDY = Study(
     question="Does a network learn features, or only a readout of those that it starts with? What do unequally strong "
     "layers have to do with it?",
     source="Dominé et al. 2024 (arXiv:2409.14623), lazy, rich and delayed-rich regimes; Braun et al. 2022",
+    regimes=("linear", "lazy", "rich"),
+    asks="what",
     sizes={
         "smoke": dict(
             square=(3, 3, 3),

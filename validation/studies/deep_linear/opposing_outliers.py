@@ -199,6 +199,8 @@ STUDY = Study(
     title="Opposing outliers",
     question="Why does training sharpen, and how do a few paired outliers decide where it ends?",
     source="Rosenfeld & Risteski 2023 (arXiv:2311.04163); self-stabilisation: Damian, Nichani & Lee 2022 (2209.15594)",
+    regimes=("rich",),
+    asks="how trained",
     sizes={
         "smoke": dict(
             b=1.0,

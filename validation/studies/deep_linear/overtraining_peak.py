@@ -162,6 +162,8 @@ STUDY = Study(
     question="Why is test error worst where there are as many samples as dimensions, and what takes the peak away?",
     source="Advani & Saxe 2017 (arXiv:1710.03667)",
     problem=problem,
+    regimes=("linear",),
+    asks="how well",
     sizes={
         "smoke": dict(
             alpha=(0.25, 0.5, 1.0, 1.5, 3.0),

@@ -86,6 +86,8 @@ STUDY = Study(
     question="Gaussian weights of variance 1/n keep the mean squared length of a signal through any number of layers. "
     "Why then do very deep linear networks that start so not learn, while orthogonal ones do?",
     source="Newman 1986 (Commun. Math. Phys. 103, 121); Saxe, McClelland & Ganguli 2013 (arXiv:1312.6120)",
+    regimes=("linear",),
+    asks="how trained",
     sizes={
         "smoke": dict(n=4, gain=1.0, depth=(2, 8, 16, 32), runs=2000, sweeps=4),
         "paper": dict(n=6, gain=1.0, depth=(2, 32, 64, 128, 256), runs=20000, sweeps=6),

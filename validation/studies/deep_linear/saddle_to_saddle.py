@@ -200,6 +200,8 @@ STUDY = Study(
     title="Saddle to saddle",
     question="Why does a network of tiny start learn one feature at a time, and when does the next one appear?",
     source="Pesme & Flammarion 2023 (arXiv:2304.00488), algorithm 1",
+    regimes=("linear", "rich"),
+    asks="when",
     sizes={
         "smoke": dict(
             samples=8,

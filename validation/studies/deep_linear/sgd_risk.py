@@ -196,6 +196,8 @@ STUDY = Study(
     title="Risk of stochastic gradient descent",
     question="What does the noise of small batches do to the risk, and how large a step does it leave stable?",
     source="second moments of the update for Gaussian inputs; Paquette, Lee, Pedregosa & Paquette 2021 (2102.04396)",
+    regimes=("linear", "lazy"),
+    asks="how trained",
     sizes={
         "smoke": dict(
             inputs=10,

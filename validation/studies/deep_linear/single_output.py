@@ -141,6 +141,8 @@ STUDY = Study(
     question="What does a deep linear network do in directions of which its samples say nothing?",
     source="Advani & Saxe 2017 (arXiv:1710.03667), frozen subspace; Arora, Cohen & Hazan 2018 (arXiv:1802.06509)",
     problem=problem,
+    regimes=("linear",),
+    asks="what",
     sizes={
         "smoke": dict(
             depth=(1, 3),

@@ -158,6 +158,8 @@ STUDY = Study(
     title="Small random start",
     question="The theory starts from aligned, balanced weights. Do small random ones learn in the same way?",
     source="Saxe, McClelland & Ganguli 2013 (arXiv:1312.6120), section on random initial conditions",
+    regimes=("linear",),
+    asks="when",
     sizes={
         "smoke": dict(
             s=(4.0, 2.5, 1.2),

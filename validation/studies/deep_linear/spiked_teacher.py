@@ -167,6 +167,8 @@ STUDY = Study(
     question="How can a network that has enough parameters to fit all noise still find the signal?",
     source="Lampinen & Ganguli 2019 (arXiv:1809.10374)",
     problem=problem,
+    regimes=("linear",),
+    asks="how well",
     sizes={
         "smoke": dict(
             strengths=(4.0, 2.0, 0.5),

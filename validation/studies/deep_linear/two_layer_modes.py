@@ -89,6 +89,8 @@ STUDY = Study(
     title="Two-layer modes",
     question="Why does a linear network learn in stages, although its loss is smooth and its map is linear?",
     source="Saxe, McClelland & Ganguli 2013 (arXiv:1312.6120), eqs. 6-12",
+    regimes=("linear",),
+    asks="when",
     sizes={
         "smoke": dict(
             s=(3.0, 2.0, 1.0),

@@ -194,6 +194,8 @@ STUDY = Study(
     "becomes of a mode that starts with the wrong sign?",
     source="Saxe, McClelland & Ganguli 2013 (arXiv:1312.6120), appendix on hyperbolic dynamics; Kunin et al. 2024 "
     "(arXiv:2406.06158)",
+    regimes=("linear",),
+    asks="when",
     sizes={
         "smoke": dict(
             s=1.5,

@@ -44,9 +44,9 @@ def summary(t, curves, context):
 
 
 @functools.cache
-def network(context, labels):
+def network(context, labels, batch):
     task = ItemLabel(labels=labels, context=context, classes=labels, novel=1.0)
-    return training_of(task, 24, tested=("novel",))
+    return training_of(task, 24, batch=batch, tested=("novel",))
 
 
 def simulate_networks(problem):
@@ -55,8 +55,8 @@ def simulate_networks(problem):
     for (context, labels), steps, runs in zip(problem.cases, problem.steps, problem.runs, strict=True):
         at = every(steps, problem.every)
         seeds = problem.seed * 16 + np.arange(runs)
-        runs = grid(seeds, novel=[1.0], lr=[problem.lr])
-        seen = simulate(network(context, labels), runs, at, batching="map", optimised=True).records
+        simulation = network(context, labels, problem.batch)
+        seen = simulate(simulation, grid(seeds, lr=[problem.lr]), at, batching="map", optimised=True).records
         curves = {name: np.asarray(getattr(seen["progress"], name), float) for name in MEASURES}
         found[context, labels] = {"t": at} | summary(at, curves, context)
     return found
@@ -196,6 +196,8 @@ STUDY = Study(
     question="In which order do the parts of an induction head appear, how abruptly, and why not where all labels are "
     "in the context?",
     source="Reddy 2024 (arXiv:2312.03002)",
+    regimes=("attention",),
+    asks="when",
     sizes={
         "smoke": dict(
             # (items in the context, labels in all), steps and runs of each
@@ -203,6 +205,7 @@ STUDY = Study(
             steps=(1000, 2600, 1000),
             runs=(2, 3, 2),
             every=20,
+            batch=64,
             lr=0.3,
             # A classifier shares features among labels, so that copying is learned faster than one logit would be.
             copy_rate=3.0,
@@ -213,6 +216,7 @@ STUDY = Study(
             steps=(8000, 20000, 8000),
             runs=(8, 8, 8),
             every=40,
+            batch=128,
             lr=0.1,
             copy_rate=3.0,
             longest=400.0,

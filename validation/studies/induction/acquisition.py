@@ -303,6 +303,8 @@ STUDY = Study(
     title="In-context learning against memorisation",
     question="When does a network learn to use its context, and from how many items on rather than memorise them?",
     source="Nguyen & Reddy 2024 (arXiv:2412.00104)",
+    regimes=("attention",),
+    asks="what",
     sizes={
         "smoke": dict(
             # (labelled items, initial sharpness): sizes first, then other sharpnesses.

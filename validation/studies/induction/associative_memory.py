@@ -206,6 +206,8 @@ STUDY = Study(
     title="Associative memory under gradient descent",
     question="Which associations are stored first, how long do rare ones take, and why does the loss fall as a power?",
     source="Bietti et al. 2023 (arXiv:2306.00802) for the memory and the first step; closed forms derived here",
+    regimes=("attention",),
+    asks="when",
     sizes={
         "smoke": dict(
             keys=64,

@@ -316,6 +316,8 @@ STUDY = Study(
     title="Attention as a support vector machine",
     question="Which direction do trained attention weights take, how fast, and what do they forget last?",
     source="Tarzanagh, Li, Thrampoulidis & Oymak 2023 (arXiv:2308.16898), theorems on gradient descent",
+    regimes=("attention",),
+    asks="what",
     sizes={
         "smoke": dict(
             n=2,

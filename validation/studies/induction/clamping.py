@@ -34,9 +34,10 @@ def summary(t, accuracy):
 
 
 @functools.cache
-def network(context, labels, dimension):
+def network(context, labels, dimension, batch, tests):
     task = ItemLabel(labels=labels, context=context, classes=labels, novel=1.0)
-    return training_of(task, dimension, clamped=True, tests=1000, tested=("novel",))
+    tested = dict(tests=tests, tested=("novel",), measured=False)
+    return training_of(task, dimension, clamped=True, batch=batch, **tested)
 
 
 def simulate_networks(problem):
@@ -45,10 +46,11 @@ def simulate_networks(problem):
     hyper = {
         part: np.repeat([float(part in case) for case in CASES], problem.runs) for part in ("previous", "match", "copy")
     }
-    hyper |= {"novel": np.ones(many), "lr": np.full(many, problem.lr)}
+    hyper |= {"lr": np.full(many, problem.lr)}
     seeds = problem.seed * 16 + np.tile(np.arange(problem.runs), len(CASES))
     at = every(problem.steps, problem.every)
-    simulation = network(problem.context, problem.labels, problem.dimension)
+    names = ("context", "labels", "dimension", "batch", "tests")
+    simulation = network(*(getattr(problem, name) for name in names))
     seen = simulate(simulation, Runs(seeds, hyper, (many,)), at, batching="map", optimised=True).records
     return summary(at, np.asarray(seen["novel"], float).reshape(len(CASES), problem.runs, -1))
 
@@ -109,6 +111,8 @@ STUDY = Study(
     title="Clamping parts of an induction head",
     question="Which part of an induction head makes it wait, and what does it save to give the others?",
     source="Singh et al. 2024 (arXiv:2404.07129)",
+    regimes=("attention",),
+    asks="when",
     sizes={
         "smoke": dict(
             context=4,
@@ -117,6 +121,8 @@ STUDY = Study(
             lr=0.3,
             steps=1000,
             every=5,
+            batch=64,
+            tests=400,
             runs=2,
             # As in the study of the abrupt transition.
             copy_rate=3.0,
@@ -129,6 +135,8 @@ STUDY = Study(
             lr=0.1,
             steps=12000,
             every=20,
+            batch=128,
+            tests=1000,
             runs=8,
             copy_rate=3.0,
             longest=120.0,

@@ -213,6 +213,8 @@ STUDY = Study(
     title="Coopetition and transience",
     question="Why can a mechanism appear in training, be of use, and be replaced by one that it helped along?",
     source="Singh, Moskovitz, Dragutinovic, Hill, Chan & Saxe 2025 (arXiv:2503.05631), the model of two mechanisms",
+    regimes=("attention",),
+    asks="when",
     sizes={
         "smoke": dict(
             # Of a, of d, and of b and c.

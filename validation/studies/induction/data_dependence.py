@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from sims.engine import Runs, every, simulate
+from sims.engine import Runs, simulate
 from sims.item_label_training import training_of
 from sims.tasks.item_label import ItemLabel
 from theory.induction.race import Statistics, power_law_groups, race
@@ -57,9 +57,10 @@ def predict(problem):
 
 
 @functools.cache
-def network(context, labels, rows, dimension):
+def network(context, labels, rows, dimension, batch):
     task = ItemLabel(labels=labels, context=context, classes=rows, repeats=True)
-    return training_of(task, dimension, rows=rows, tests=500)
+    tested = dict(tests=500, tested=("novel", "weights"), measured=False)
+    return training_of(task, dimension, rows=rows, batch=batch, **tested)
 
 
 def simulate_networks(problem):
@@ -68,9 +69,11 @@ def simulate_networks(problem):
     seeds = problem.seed * 64 + np.tile(np.arange(problem.runs), len(problem.cases))
     hyper = {"classes": cases[:, 0].astype(int), "exponent": cases[:, 1], "bursty": cases[:, 2]}
     hyper["lr"] = np.full(len(seeds), problem.lr)
-    simulation = network(problem.context, problem.labels, int(cases[:, 0].max()), problem.dimension)
-    at = every(problem.steps, problem.steps // 4)
-    seen = simulate(simulation, Runs(seeds, hyper, (len(seeds),)), at, batching="map", optimised=True).records
+    rows = int(cases[:, 0].max())
+    simulation = network(problem.context, problem.labels, rows, problem.dimension, problem.batch)
+    seen = simulate(
+        simulation, Runs(seeds, hyper, (len(seeds),)), [problem.steps], batching="map", optimised=True
+    ).records
     found = np.stack([np.asarray(seen[name][:, -1], float) for name in ("novel", "weights")], axis=-1)
     return {"learned": found.reshape(len(problem.cases), problem.runs, 2)}
 
@@ -138,6 +141,8 @@ STUDY = Study(
     title="What is learned from which data",
     question="How many classes, how frequent and how bursty, until a network looks labels up rather than know them?",
     source="Reddy 2024 (arXiv:2312.03002), Chan et al. 2022 (arXiv:2205.05055)",
+    regimes=("attention",),
+    asks="what",
     sizes={
         "smoke": dict(
             context=4,
@@ -152,6 +157,7 @@ STUDY = Study(
             bursty_classes=512,
             lr=0.3,
             steps=1280,
+            batch=64,
             runs=2,
             # One unit of time, of copying and of memory for all statistics: fitted to the first four cases.
             duration=24.0,
@@ -172,6 +178,7 @@ STUDY = Study(
             bursty_classes=2048,
             lr=0.1,
             steps=20000,
+            batch=128,
             runs=6,
             duration=150.0,
             copy_rate=3.0,

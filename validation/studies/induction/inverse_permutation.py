@@ -192,6 +192,8 @@ STUDY = Study(
     title="Undoing a permutation with causal attention",
     question="Which rows can causal attention answer, and what do rows that hold nothing change?",
     source="Alur, Hays, Raghavan & Shah 2025 (arXiv:2509.24125), row by row",
+    regimes=("attention",),
+    asks="what",
     sizes={
         "smoke": dict(
             n=3, layers=2, lr=0.04, batch=32, steps=150, records=4, tests=1500, runs=2, built=5, betas=(2, 4, 6, 9, 12)

@@ -206,6 +206,8 @@ STUDY = Study(
     title="Memorisation in a long tail",
     question="What does it cost to forget what was seen once, and does a network that fits all labels pay for it?",
     source="Feldman 2020 (arXiv:1906.05271), the main theorem",
+    regimes=("attention",),
+    asks="how well",
     sizes={
         "smoke": dict(
             exponent=1.5,

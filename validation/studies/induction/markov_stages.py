@@ -300,6 +300,8 @@ STUDY = Study(
     title="Stages of reading a Markov chain in context",
     question="Why does a network count single symbols before it counts pairs, and what sets how long it waits?",
     source="Edelman, Edelman, Goel, Malach & Tsilivis 2024 (arXiv:2402.11004), the minimal model",
+    regimes=("attention",),
+    asks="when",
     sizes={
         "smoke": dict(length=7, rates=(1.5, 4.5, 13.5), lr=0.15, batch=32, steps=1200, records=36, runs=5),
         "paper": dict(

@@ -212,6 +212,8 @@ STUDY = Study(
     title="Matching and copying with a representation",
     question="How does a network find what of an item its label depends on, and what if its representation hides that?",
     source="Fu et al. 2023 (arXiv:2309.06054), the setting; the predictions are derived here",
+    regimes=("attention",),
+    asks="when",
     sizes={
         "smoke": dict(
             factors=2,

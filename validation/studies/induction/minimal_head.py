@@ -30,9 +30,11 @@ def predict(problem, burst=None, overlap=None, copy_rate=None):
         context, labels, copies, variation = case
         seen = orders(context, burst or copies)
         rho = 1 / (1 + variation**2) if overlap is None else overlap
-        times = formation(seen, labels, rho, copy_rate)
+        # A number also where the theory has the same by default: one compiled program for all rates.
+        rate = copy_rate or 1 / (labels - 1)
+        times = formation(seen, labels, rho, rate)
         t = np.linspace(0, steps(problem, case) * problem.lr, 200)
-        logits = minimal_head_flow(t, seen, labels, rho, copy_rate)
+        logits = minimal_head_flow(t, seen, labels, rho, rate)
         accuracy = np.asarray(minimal_head_progress(logits, seen, labels, rho).accuracy)
         found[case] = {"t": t, "accuracy": accuracy, "times": np.array(times), "sharpness": float(times.sharpness)}
     return found
@@ -176,6 +178,8 @@ STUDY = Study(
     title="The minimal head on vectors",
     question="How do leaking attention, recurring classes and blurred exemplars change when a head forms?",
     source="Reddy 2024 (arXiv:2312.03002), its sequences",
+    regimes=("attention",),
+    asks="when",
     sizes={
         "smoke": dict(
             # (items in the context, labels in all, copies of a class, variation within it), and steps of each

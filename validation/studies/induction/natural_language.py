@@ -300,6 +300,8 @@ STUDY = Study(
     "natural language?",
     source="Chan et al. 2022 (arXiv:2205.05055), Reddy 2024 (arXiv:2312.03002); the statistics are derived here",
     problem=problem_of,
+    regimes=("attention",),
+    asks="what",
     sizes={
         "smoke": dict(
             labels=32,

@@ -174,6 +174,8 @@ STUDY = Study(
     title="The minimal induction head",
     question="When does an induction head form, how abruptly, and why not where all labels are in the context?",
     source="Reddy 2024 (arXiv:2312.03002), in a reconstruction",
+    regimes=("attention",),
+    asks="when",
     sizes={
         "smoke": dict(
             # (items in the context, labels in all)

@@ -174,6 +174,8 @@ STUDY = Study(
     title="Attention with frozen random scores",
     question="What do many heads with random scores learn, and when is a mean of these scores an advantage?",
     source="Fu, Guo, Bai & Mei 2023 (arXiv:2307.11353)",
+    regimes=("attention", "lazy"),
+    asks="how well",
     sizes={
         "smoke": dict(
             d=4,

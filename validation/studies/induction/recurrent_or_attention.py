@@ -33,14 +33,15 @@ def predict(problem):
 def network(kind, context, labels, dimension):
     task = ItemLabel(labels=labels, context=context, classes=labels, novel=1.0)
     switches = dict(network=attention_only) if kind == "attention" else dict(network=gated_recurrent, kind=kind.lower())
-    return training_of(task, dimension, adam=True, tests=1000, tested=("novel",), **switches)
+    tested = dict(tests=1000, tested=("novel",), measured=False)
+    return training_of(task, dimension, adam=True, **tested, **switches)
 
 
 def simulate_networks(problem):
     """Accuracy on classes never seen, (kinds, rates, runs, times)."""
     many = len(problem.rates) * problem.runs
     seeds = problem.seed * 16 + np.tile(np.arange(problem.runs), len(problem.rates))
-    hyper = {"lr": np.repeat(problem.rates, problem.runs), "novel": np.ones(many)}
+    hyper = {"lr": np.repeat(problem.rates, problem.runs)}
     at, found = every(problem.steps, problem.every), []
     for kind in KINDS:
         simulation = network(kind, problem.context, problem.labels, problem.dimension)
@@ -72,6 +73,8 @@ STUDY = Study(
     title="Attention or recurrence",
     question="Does a recurrent network look labels up as one with attention does, from as many sequences?",
     source="Chan et al. 2022 (arXiv:2205.05055)",
+    regimes=("attention",),
+    asks="what",
     sizes={
         "smoke": dict(
             context=4,

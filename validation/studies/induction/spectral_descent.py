@@ -239,6 +239,8 @@ STUDY = Study(
     title="Associative memory under sign descent, Adam and Muon",
     question="Does an optimiser learn rare associations as fast as frequent ones, and in any basis?",
     source="Derived here, on the associative memory of Bietti et al. 2023 (arXiv:2306.00802)",
+    regimes=("attention",),
+    asks="how trained",
     sizes={
         "smoke": dict(
             keys=40,

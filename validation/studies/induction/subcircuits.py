@@ -256,6 +256,8 @@ STUDY = Study(
     title="Subcircuits that only work together",
     question="Why does a product of parts learn after a plateau, and what does clamping a part to its end save?",
     source="Singh, Moskovitz, Hill, Chan & Saxe 2024 (arXiv:2404.07129), the model of three subcircuits",
+    regimes=("attention",),
+    asks="when",
     sizes={
         "smoke": dict(dims=((8, 8, 8), (5, 7, 10)), starts=3, sizes=(1.0, 0.1), lr=1.0, steps=3000, every=4, unit=0),
         "paper": dict(

@@ -279,6 +279,8 @@ STUDY = Study(
     question="When does a network that is trained on many tasks learn a new one from its context, rather than "
     "recognise one that it knows?",
     source="Kirsch, Harrison, Sohl-Dickstein & Metz 2022 (arXiv:2212.04458); the predictors are derived here",
+    regimes=("attention", "bayes"),
+    asks="what",
     sizes={
         "smoke": dict(
             classes=6,

@@ -241,6 +241,8 @@ STUDY = Study(
     title="Transience of in-context learning",
     question="Why can in-context learning be acquired and lost again, what sets its lifetime, and what keeps it?",
     source="Nguyen & Reddy 2024 (arXiv:2412.00104); Singh et al. 2023 (arXiv:2311.08360)",
+    regimes=("attention",),
+    asks="when",
     sizes={
         "smoke": dict(
             # (items to memorise, decay of the weight); the last stays.

@@ -144,6 +144,8 @@ STUDY = Study(
     question="How can a network learn when its random weights are frozen and only BatchNorm is trained?",
     source="Frankle, Schwab & Morcos 2021 (arXiv:2003.00152)",
     problem=problem,
+    regimes=("lazy",),
+    asks="what",
     sizes={
         "smoke": dict(
             population=128,

@@ -191,6 +191,8 @@ STUDY = Study(
     title="Cross-entropy and momentum in wide networks",
     question="Does the tangent kernel of the start foretell training with other losses and optimisers, too?",
     source="Lee et al. 2019 (arXiv:1902.06720), sections 2.4 and 3; Goh 2017 for momentum",
+    regimes=("lazy",),
+    asks="how trained",
     sizes={
         "smoke": dict(
             **_SETTINGS, tests=6, steps=(0, 2, 5, 10, 20, 40, 80), width=512, runs=40, widths=(128, 362, 1024)

@@ -224,6 +224,8 @@ STUDY = Study(
     title="Infinitely deep classifiers",
     question="What does a classifier become when it is made deeper and deeper, and can that be optimal?",
     source="Radhakrishnan, Belkin & Uhler 2023 (PNAS 120)",
+    regimes=("lazy",),
+    asks="how well",
     sizes={
         "smoke": dict(
             few=12,

@@ -121,6 +121,8 @@ STUDY = Study(
     title="Double descent of random features",
     question="Why does a network with as many features as samples do worst, and does adding features cure it?",
     source="Simon et al. 2024 (arXiv:2311.14646); Mei & Montanari 2022 (arXiv:1908.05355)",
+    regimes=("lazy",),
+    asks="how well",
     sizes={
         "smoke": dict(
             d=30,

@@ -220,6 +220,8 @@ STUDY = Study(
     title="Edge of chaos",
     question="How deep can a random network be before it can no longer tell two inputs apart, or learn?",
     source="Poole et al. 2016 (arXiv:1606.05340); Schoenholz et al. 2017 (arXiv:1611.01232)",
+    regimes=("lazy",),
+    asks="how trained",
     sizes={
         "smoke": dict(
             variance=1.0,

@@ -207,6 +207,8 @@ STUDY = Study(
     title="Feature learning at infinite width",
     question="Is there a limit of infinite width in which a network still learns features, and how near is a real one?",
     source="Bordelon & Pehlevan 2022 (arXiv:2205.09653); Mei, Montanari & Nguyen 2018 (arXiv:1804.06561)",
+    regimes=("rich",),
+    asks="when",
     sizes={
         "smoke": dict(
             samples=3,

@@ -246,6 +246,8 @@ STUDY = Study(
     question="How many random directions does a network need, and what is left of the loss with fewer?",
     source="Li, Farkhoor, Liu & Yosinski 2018 (arXiv:1804.08838), section 2",
     problem=problem,
+    regimes=("lazy",),
+    asks="how trained",
     sizes={
         "smoke": dict(
             rank=24,

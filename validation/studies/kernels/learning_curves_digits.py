@@ -199,6 +199,8 @@ STUDY = Study(
     question="Can the error on unseen images be told before any training, from the kernel of all images and their "
     "labels, and is the kernel's spectrum enough?",
     source="Canatar, Bordelon & Pehlevan 2021 (arXiv:2006.13198); Simon et al. 2023 (arXiv:2110.03922)",
+    regimes=("lazy",),
+    asks="how well",
     sizes={
         "smoke": dict(
             images=400,

@@ -174,6 +174,8 @@ STUDY = Study(
     question="How many samples does a wide ReLU network in the kernel regime need for each harmonic of its target, and "
     "what does it pay for noise?",
     source="Bordelon, Canatar & Pehlevan 2020 (arXiv:2002.02561); Simon et al. 2023 (arXiv:2110.03922)",
+    regimes=("lazy",),
+    asks="how well",
     sizes={
         "smoke": dict(
             d=8,

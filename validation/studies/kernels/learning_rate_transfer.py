@@ -150,6 +150,8 @@ STUDY = Study(
     title="Learning-rate transfer",
     question="Can the best learning rate of a large network be read off a small one?",
     source="Yang et al. 2022 (arXiv:2203.03466), figure 1; exponents from Yang & Hu 2021 (arXiv:2011.14522), section 3",
+    regimes=("lazy", "rich"),
+    asks="how trained",
     sizes={
         "smoke": dict(
             widths=(32, 64, 128, 256),

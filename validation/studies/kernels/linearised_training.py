@@ -159,6 +159,8 @@ STUDY = Study(
     title="Linearised training of wide networks",
     question="Which functions do wide networks pass through while they learn, and how far apart are they?",
     source="Lee et al. 2019 (arXiv:1902.06720), eqs. 14 and 15; Jacot, Gabriel & Hongler 2018 (arXiv:1806.07572)",
+    regimes=("lazy",),
+    asks="when",
     sizes={
         "smoke": dict(
             dimension=4,

@@ -113,6 +113,8 @@ STUDY = Study(
     title="Benign, tempered and catastrophic overfitting",
     question="A kernel machine interpolates pure noise. Is that harmless, a constant factor, or a disaster?",
     source="Mallinar et al. 2022 (arXiv:2207.06569), theorem 3.1",
+    regimes=("lazy",),
+    asks="how well",
     sizes={
         "smoke": dict(n=(20, 40, 80, 160), modes=1000, ridge=0.1, draws=48),
         "paper": dict(n=(20, 40, 80, 160, 320), modes=20000, ridge=0.1, draws=400),

@@ -228,6 +228,8 @@ STUDY = Study(
     question="Why does a diffusion model that is trained too long copy its data, and when should training stop?",
     source="Han, Razaviyayn & Xu 2024 (arXiv:2401.15604); Bonnaire, Urfin, Biroli & Mézard 2025 (arXiv:2505.17638)",
     problem=problem,
+    regimes=("lazy",),
+    asks="when",
     sizes={
         "smoke": dict(
             a=0.8,

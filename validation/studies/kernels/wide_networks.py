@@ -239,6 +239,8 @@ STUDY = Study(
     title="Wide networks and their kernels",
     question="What do random wide networks have in common, and how wide is wide enough for training to be linear?",
     source="Jacot, Gabriel & Hongler 2018 (arXiv:1806.07572); Lee et al. 2019 (arXiv:1902.06720), theorem 2.1",
+    regimes=("lazy",),
+    asks="what",
     sizes={
         "smoke": dict(
             inputs=5,

@@ -200,6 +200,8 @@ STUDY = Study(
     title="Width scalings",
     question="Which networks still learn features as they grow wide, and which become kernel machines?",
     source="Yang & Hu 2021 (arXiv:2011.14522), section 3 and table 1",
+    regimes=("lazy", "rich"),
+    asks="what",
     sizes={
         "smoke": dict(widths=(32, 64, 128, 256), depth=2, networks=64, together=64, inputs=4, samples=3, lr=0.5),
         "paper": dict(

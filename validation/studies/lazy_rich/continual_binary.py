@@ -168,6 +168,8 @@ STUDY = Study(
     question="What does a perceptron that keeps a field for each weight, but no data, know of two tasks in the end?",
     source="setting: Li, Huang, Zou & Huang 2022 (arXiv:2212.02846); derived in "
     "derivations/lazy_rich/continual_binary.py and continual_fields.py",
+    regimes=("rich",),
+    asks="how well",
     sizes={
         "smoke": dict(
             inputs=200,

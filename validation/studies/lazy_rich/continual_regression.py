@@ -210,6 +210,8 @@ STUDY = Study(
     question="When does a second task destroy what was learned of a first, and when does the first one help?",
     source="closed forms derived in derivations/lazy_rich/continual_regression.py; elastic consolidation: "
     "Kirkpatrick et al. 2017 (arXiv:1612.00796)",
+    regimes=("linear", "lazy"),
+    asks="how well",
     sizes={
         "smoke": dict(
             inputs=80,

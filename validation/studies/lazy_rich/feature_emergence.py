@@ -279,6 +279,8 @@ STUDY = Study(
     title="Emergence of features on groups",
     question="What do hidden nodes learn of a group, and why do they need weight decay to begin?",
     source="Tian 2025 (arXiv:2509.21519)",
+    regimes=("rich",),
+    asks="when",
     sizes={
         "smoke": dict(
             order=7,

@@ -197,6 +197,8 @@ STUDY = Study(
     title="Representational geometry of tanh and ReLU",
     question="Do hidden units take after the inputs or after the labels, and what decides it?",
     source="Alleman, Lindsey & Fusi 2024 (arXiv:2401.13558)",
+    regimes=("rich",),
+    asks="what",
     sizes={
         "smoke": dict(
             samples=8,

@@ -93,7 +93,7 @@ def simulate_networks(problem):
     for samples, scale, curvature in problem.cases:
         numbers = {name: np.full(len(seeds), value) for name, value in (("scale", scale), ("curvature", curvature))}
         runs = grid(seeds=seeds)._replace(hyper={"weights": problem.weights} | numbers)
-        found.append(simulate(descents[samples], runs, at).records)
+        found.append(simulate(descents[samples], runs, at, optimised=True).records)
     return {name: np.stack([one[name] for one in found], axis=1) for name in found[0]}
 
 
@@ -250,6 +250,8 @@ STUDY = Study(
     title="Grokking without weight decay",
     question="Why can a network generalise long after it has fitted its samples, and what sets the delay?",
     source="Kumar, Bordelon, Gershman & Pehlevan 2024 (arXiv:2310.06110)",
+    regimes=("lazy", "rich"),
+    asks="when",
     sizes={
         "smoke": dict(
             d=16,

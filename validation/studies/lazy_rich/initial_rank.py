@@ -179,6 +179,8 @@ STUDY = Study(
     title="Rank of the initial weights",
     question="At one and the same norm, do initial weights of low rank make learning richer or lazier?",
     source="Liu, Baratin, Cornford, Mihalas, Shea-Brown & Lajoie 2024 (arXiv:2310.08513)",
+    regimes=("lazy", "rich"),
+    asks="what",
     sizes={
         "smoke": dict(
             d=12,

@@ -215,6 +215,8 @@ STUDY = Study(
     title="Interacting features",
     question="What does a network that has learned some frequencies of modular addition leave for its new nodes?",
     source="Derived for the interactive stage of Tian 2025 (arXiv:2509.21519)",
+    regimes=("rich",),
+    asks="what",
     sizes={
         "smoke": dict(
             order=7,

@@ -192,6 +192,8 @@ STUDY = Study(
     title="Dynamical mean-field theory of feature learning",
     question="What do the kernels of a wide deep network do while it learns features?",
     source="Bordelon & Pehlevan 2022 (arXiv:2205.09653)",
+    regimes=("rich",),
+    asks="when",
     sizes={
         "smoke": dict(
             samples=2,

@@ -298,6 +298,8 @@ STUDY = Study(
     title="Modular addition: memorise or generalise",
     question="How many sums must a network see until it can add, what does it learn, and why does it take so long?",
     source="Tian 2025 (arXiv:2509.21519); Power et al. 2022 (arXiv:2201.02177)",
+    regimes=("rich",),
+    asks="how well",
     sizes={
         "smoke": dict(
             # Samples about the threshold, by modulus. Not M = 7, where it is three quarters of all pairs: networks

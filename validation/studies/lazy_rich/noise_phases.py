@@ -311,6 +311,8 @@ STUDY = Study(
     title="Phases of stochastic gradient descent: output scale and temperature",
     question="When do noisy steps make a lazy network learn features, and when do they end its training?",
     source="Sclocchi, Geiger & Wyart 2023 (arXiv:2301.13703), with digits for images",
+    regimes=("lazy", "rich"),
+    asks="how trained",
     sizes={
         "smoke": dict(
             BATCHES,

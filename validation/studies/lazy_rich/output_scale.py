@@ -287,6 +287,8 @@ STUDY = Study(
     title="Output scale, from features to kernel",
     question="By how much does a factor on the output make a network lazy?",
     source="Chizat, Oyallon & Bach 2019 (arXiv:1812.07956)",
+    regimes=("lazy", "rich"),
+    asks="what",
     sizes={
         "smoke": dict(
             samples=10,

@@ -256,6 +256,8 @@ STUDY = Study(
     question="Two copies of a pruned network are retrained on other orders of samples. When do they end in one valley, "
     "when in one function, and is the flattest network the best one to have pruned?",
     source="Zhou, Yang, Chang & Mahoney 2023 (arXiv:2305.18383); Yang et al. 2021 (arXiv:2107.11228)",
+    regimes=("rich",),
+    asks="what",
     sizes={
         "smoke": dict(
             **TASK,

@@ -84,7 +84,7 @@ def simulate_networks(problem):
     for chi in problem.loads:
         # One by one: a step must be small against the signal.
         runs = hyper(seeds, chi=chi, lr=problem.fresh_lr)
-        fresh = simulate(perceptron(d, 1, None), runs, fresh_records(problem), batching="vmap").records
+        fresh = simulate(perceptron(d, 1, None), runs, fresh_records(problem), batching="vmap", optimised=True).records
         data = training_sets(problem, chi, seeds)
         done = [fitted(problem, chi, *case, seeds, data) for case in cases(problem, chi)]
         found[chi] = {"fresh": fresh, "fitted": done}
@@ -114,7 +114,7 @@ def fitted(problem, chi, temperature, load, seeds, data):
     reach = (3 + 12 / load) * float(least_signal(temperature, load, chi))
     steps = 10 * (reach / float(late_signal(1.0, temperature, chi))) ** (3 + chi) * d / lr
     at = np.unique(np.geomspace(10, steps, 120).astype(int))
-    found = simulate(perceptron(d, problem.batch, samples), runs, at, batching="vmap").records
+    found = simulate(perceptron(d, problem.batch, samples), runs, at, batching="vmap", optimised=True).records
     done = np.asarray(found["unfit"]) == 0
     # A perceptron that never fits is a NaN, on which no claim holds.
     first = np.where(done.any(axis=1), done.argmax(axis=1), 0)
@@ -255,6 +255,8 @@ STUDY = Study(
     title="Noise of stochastic gradient descent as a temperature",
     question="How far do noisy steps carry a perceptron before it fits, and how does that grow with the samples?",
     source="Sclocchi, Geiger & Wyart 2023 (arXiv:2301.13703)",
+    regimes=("lazy",),
+    asks="how trained",
     sizes={
         "smoke": dict(
             inputs=32,

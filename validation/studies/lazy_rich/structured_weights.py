@@ -99,7 +99,7 @@ def feed_forward(problem, first):
     runs = grid(np.arange(len(first)))
     x = np.broadcast_to(problem.x.T, (len(first), *problem.x.T.shape))
     runs = runs._replace(hyper={"w1": first, "beta": problem.targets, "x": x})
-    w1, w2 = simulate(linear(problem.lr, problem.hidden), runs, [0, problem.steps]).records
+    w1, w2 = simulate(linear(problem.lr, problem.hidden), runs, [0, problem.steps], optimised=True).records
     maps = jax.vmap(jax.vmap(kernel_map))(w1, w2[:, :, 0])
     return np.asarray(alignment(maps[:, 1], maps[:, 0]))
 
@@ -134,7 +134,7 @@ def recurrent(problem):
 
     def trained(w):
         runs = grid(seeds)._replace(hyper={"w": np.asarray(w), "x": x, "y": y})
-        found = simulate(simulation, runs, [0, problem.steps_recurrent]).records
+        found = simulate(simulation, runs, [0, problem.steps_recurrent], optimised=True).records
         kernels, weights = found["kernel"], found["weights"]
         return np.asarray(alignment(kernels[:, 1], kernels[:, 0])), np.asarray(weights[:, 1] - weights[:, 0])
 
@@ -255,6 +255,8 @@ STUDY = Study(
     title="Structured initial weights",
     question="How rich do networks train whose weights start as those of circuits: low rank, cell types, Dale's law?",
     source="Liu, Baratin, Cornford, Mihalas, Shea-Brown & Lajoie 2024 (arXiv:2310.08513)",
+    regimes=("lazy", "rich"),
+    asks="what",
     sizes={
         "smoke": dict(
             d=12,

@@ -1,0 +1,1 @@
+"""Averaging: what the mean of many checkpoints knows, and when."""
