@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from sims import labelled
 from sims.checkpoints import write_atomically
 from validation import results
 from validation.arrays import LEFT_OUT
@@ -35,6 +36,10 @@ def export(names: Sequence[str], report: Path, size: str, out: Path, form: str) 
     if not finished:
         raise ValueError(f"--report {report} holds no result of {', '.join(names) or 'any study'} at size {size}")
     if form == "netcdf":
+        try:
+            labelled.require_netcdf()
+        except ModuleNotFoundError as error:
+            raise ValueError(f"--format netcdf: {error}") from error
         return [_netcdf(results.folder_of(report, name, size), summary, out) for name, summary in finished.items()]
     tables = {name: points(results.folder_of(report, name, size), summary) for name, summary in finished.items()}
     whole = [(name, *row) for name, rows in tables.items() for row in rows]
@@ -82,8 +87,6 @@ def _csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Pa
 
 def _netcdf(folder: Path, summary: Mapping[str, Any], out: Path) -> Path:
     import xarray
-
-    from sims import labelled
 
     columns = dict(zip(results.COLUMNS, zip(*points(folder, summary), strict=True), strict=False))
     table = {

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from sims.tasks.urns import random_urns
+
+
+def dealt(text: np.ndarray, block: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Blocks of so many symbols of a text, a third of them to test on and the rest to train on, (B, block) each."""
+    if not 1 <= block <= len(text) // 3:
+        raise ValueError(f"block must be from 1 to a third of the {len(text)} symbols of the text, got {block}")
+    blocks = text[: len(text) // block * block].reshape(-1, block).astype(np.int32)
+    test, train = np.split(np.random.default_rng(seed).permutation(blocks), [len(blocks) // 3])
+    return test, train
 
 
 def random_pieces(key, blocks: Int[Array, "B N"], count: int, length: int) -> Int[Array, "P T"]:

@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from sims.tasks.renamed_text import new_classes, new_names, random_pieces, renamed, thrown
+from sims.tasks.renamed_text import dealt, new_classes, new_names, random_pieces, renamed, thrown
 
 KEY = jax.random.key(0)
 MANY = 20_000
@@ -13,6 +14,19 @@ MANY = 20_000
 def near(found, wanted, variance):
     """Within five standard errors of a mean over all draws."""
     np.testing.assert_allclose(found, wanted, atol=5 * np.sqrt(variance / MANY))
+
+
+def test_blocks_are_dealt_out():
+    test, train = dealt(np.arange(23), 3, 0)
+    assert test.shape == (2, 3)
+    assert train.shape == (5, 3)
+    both = np.concatenate([test, train])
+    np.testing.assert_array_equal(np.sort(both.ravel()), np.arange(21))
+    np.testing.assert_array_equal(np.diff(both, axis=1), 1)
+    np.testing.assert_array_equal(dealt(np.arange(23), 3, 0)[0], test)
+    assert (dealt(np.arange(23), 3, 1)[0] != test).any()
+    with pytest.raises(ValueError, match="block must be from 1 to a third of the 8 symbols of the text, got 3"):
+        dealt(np.arange(8), 3, 0)
 
 
 def test_pieces_lie_within_a_block():

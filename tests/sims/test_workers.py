@@ -23,7 +23,7 @@ sys.path.append(HERE)
 jobs = importlib.import_module("sweep_jobs")
 
 
-def until(condition, seconds=60.0):
+def until(condition, seconds=120.0):
     """Wait for `condition()`, and say whether it came."""
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:

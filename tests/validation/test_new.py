@@ -94,6 +94,7 @@ def checkout(folder):
     return folder
 
 
+@pytest.mark.slow
 def test_a_checkout_gets_files_that_its_own_rules_accept(tmp_path, run_pytest):
     before = files_below(checkout(tmp_path))
     begin("ageing/slow_decay", tmp_path)

@@ -102,6 +102,7 @@ def test_every_claim_rival_and_formula_is_a_test(tmp_path, run_pytest):
     assert (tmp_path / "lines" / "runs").read_text() == "smoke 0\n", "a study is run once"
 
 
+@pytest.mark.slow
 def test_size_seed_and_precision(tmp_path, run_pytest):
     """The options reach the study, and float64 is on although a conftest.py imports JAX first."""
     project(tmp_path, straight_derivation="", options="[pytest]\nstagewise_studies = .\n")
@@ -114,6 +115,7 @@ def test_size_seed_and_precision(tmp_path, run_pytest):
     assert (tmp_path / "lines" / "runs").read_text() == "paper 3\n"
 
 
+@pytest.mark.slow
 def test_what_the_user_sets_stays(tmp_path, run_pytest):
     (tmp_path / "tests").mkdir()
     project(tmp_path, options="[pytest]\ntestpaths = tests\n")
@@ -144,6 +146,7 @@ def test_costs_nothing_where_nothing_is_set(tmp_path, run_pytest):
     assert "stagewise:" not in printed
 
 
+@pytest.mark.slow
 def test_an_error_shows_the_projects_own_lines_once(tmp_path, run_pytest):
     broken = STUDY.replace("np.arange(5.0) + 0.01", "np.arange(5.0) / nothing")
     project(tmp_path, straight=broken, straight_derivation="import nothing")
@@ -178,6 +181,7 @@ def test_bad_settings_are_one_sentence(tmp_path, run_pytest, options, files, arg
     assert "Traceback" not in printed
 
 
+@pytest.mark.slow
 def test_a_family_of_a_name_that_is_taken_is_refused(tmp_path, run_pytest):
     (project(tmp_path) / "lines").rename(tmp_path / "kernels")
     code, printed, _ = run_pytest(tmp_path, "kernels/straight.py")
@@ -185,6 +189,7 @@ def test_a_family_of_a_name_that_is_taken_is_refused(tmp_path, run_pytest):
     assert "another family is called 'kernels', and is found first: rename it" in printed
 
 
+@pytest.mark.slow
 def test_a_study_is_run_once_by_several_workers(tmp_path, run_pytest):
     pytest.importorskip("xdist")
     code, printed, results = run_pytest(

@@ -271,9 +271,10 @@ def _recursion(phi, targets, spread, m, covariance, together, every):
 
     def step(belief, block):
         w, c = belief
+        rows, labels, noise = block
         seen, found = [], []
-        for row, target, variance in zip(*block, strict=True):
-            gain, mean = c @ row, w @ row
+        for row, target, variance, gain, mean in zip(rows, labels, noise, rows @ c, rows @ w, strict=True):
+            # C and w as they would be after the pairs of the same block.
             for other, total, error in seen:
                 share = other @ row / total
                 gain, mean = gain - share * other, mean + share * error

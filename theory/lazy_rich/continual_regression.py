@@ -150,8 +150,7 @@ def errors_after(
     if errors.shape != distances.shape:
         raise ValueError(f"distances must be of the shape of errors, {errors.shape}, got {distances.shape}")
     old, noise = non_negative("old", old), non_negative("noise", noise)
-    found = Filter(*(real(f"learned.{name}", part) for name, part in zip(Filter._fields, learned, strict=True)))
-    return _after(errors, distances, old, found, noise)
+    return _after(errors, distances, old, Filter(*(real("learned", part) for part in learned)), noise)
 
 
 def sequential_errors(

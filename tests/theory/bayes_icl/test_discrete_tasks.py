@@ -76,6 +76,54 @@ def test_errors_are_as_large_as_it_says():
     assert calibration(lambda x, y, noise: predictor(x, y, noise**0.5), x, y, 0.3) > 5
 
 
+def test_many_prompts_at_once():
+    """And nothing seen: the shape is empty."""
+    x, y = (np.array(part) for part in zip(*(drawn(seed, 0.3) for seed in range(5)), strict=True))
+    for chunk in (4, 11):
+        alone = [pool_predictions(POOL, a, b, 0.3, chunk=chunk) for a, b in zip(x, y, strict=True)]
+        one = jax.vmap(lambda a, b, chunk=chunk: pool_predictions(POOL, a, b, 0.3, chunk=chunk))
+        some = jax.jit(lambda x, y, one=one: jax.lax.map(lambda prompt: one(*prompt), (x[None], y[None])))
+        for together, *each in zip(one(x, y), *alone, strict=True):
+            np.testing.assert_allclose(together, np.stack(each), rtol=1e-11, atol=1e-12)
+        for together, mapped in zip(one(x, y), some(x, y), strict=True):
+            np.testing.assert_allclose(together, mapped[0], rtol=1e-11, atol=1e-12)
+        assert all(part.shape == (0,) for part in pool_predictions(POOL, x[0, :0], y[0, :0], 0.3, chunk=chunk))
+
+
+def test_memory_knows_the_chunk_and_not_the_pairs():
+    tasks, n = 2**13, 64
+    program = jax.jit(lambda pool, x, y: pool_predictions(pool, x, y, 0.3, chunk=2**9))
+    compiled = program.lower(np.ones((tasks, 2)), np.ones((n, 2)), np.ones(n)).compile()
+    # A table of all tasks at all positions would be 4 MiB; the pool itself is 128 KiB.
+    assert compiled.memory_analysis().temp_size_in_bytes < 8 * tasks * n / 4
+
+
+def test_float32_stays():
+    x, y = (np.float32(part) for part in drawn(9, 0.3))
+    exact = pool_predictions(POOL, np.float64(x), np.float64(y), 0.3)
+    for chunk in (4, 11):
+        for one, other in zip(
+            pool_predictions(np.float32(POOL), x, y, np.float32(0.3), chunk=chunk), exact, strict=True
+        ):
+            assert one.dtype == jnp.float32
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_derivatives_do_not_know_the_chunk():
+    x, y = drawn(7, 0.4)
+
+    def total(pool, x, y, noise, chunk):
+        found = pool_predictions(pool, x, y, noise, chunk=chunk)
+        return jnp.sum(found.mean**2) + jnp.sum(found.variance) + found.log_evidence[-1]
+
+    slopes = [jax.grad(total, (0, 1, 2, 3))(POOL, x, y, 0.4, chunk) for chunk in (3, 11)]
+    for one, other in zip(*slopes, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-10)
+    step = 1e-5 * np.random.default_rng(1).normal(size=POOL.shape)
+    change = (total(POOL + step, x, y, 0.4, 11) - total(POOL - step, x, y, 0.4, 11)) / 2
+    np.testing.assert_allclose(np.sum(slopes[0][0] * step), change, rtol=1e-6)
+
+
 def test_one_task_is_known():
     x, y = drawn(1, 0.2)
     found = pool_predictions(POOL[:1], x, y, 0.2)

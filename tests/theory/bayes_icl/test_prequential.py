@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given
@@ -46,7 +47,11 @@ def model(seed, n, p):
     return rng.normal(size=(n, p)), rng.normal(size=n), rng.normal(size=p), root @ root.T + 0.1 * np.eye(p)
 
 
-@given(seeds, log_uniform(1e-3, 3), st.sampled_from([(9, 3), (4, 6)]))
+# One factor below two pairs for each feature; from there on pair by pair, or three pairs at a time and some left over.
+SHAPES = [(4, 6), (5, 3), (6, 3), (9, 3), (33, 17), (35, 17)]
+
+
+@given(seeds, log_uniform(1e-3, 3), st.sampled_from(SHAPES))
 def test_dense_conditioning(seed, noise, shape):
     """Every prefix from the inverse of its own covariance."""
     phi, y, m, covariance = model(seed, *shape)
@@ -68,13 +73,29 @@ def test_dense_conditioning(seed, noise, shape):
     np.testing.assert_allclose(found.log_evidence[-1], whole, rtol=1e-9, atol=1e-9 / noise)
 
 
-def test_noise_of_each_label():
+def by_factor(phi, y, noise, m=0.0, covariance=1.0):
+    """One factor of the kernel, whatever the shape."""
+    covariance = jnp.asarray(covariance)
+    full = covariance if covariance.ndim == 2 else covariance * jnp.eye(phi.shape[1])
+    return process_predictions(phi @ full @ phi.T, y, noise, phi @ jnp.broadcast_to(jnp.asarray(m), phi.shape[1:]))
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (6, 2)])
+@pytest.mark.parametrize("prior", ["one variance", "variances", "covariance"])
+def test_noise_of_each_label(shape, prior):
+    phi, y, m, covariance = model(3, *shape)
+    covariance = {"one variance": 1.7, "variances": np.diag(covariance), "covariance": covariance}[prior]
+    noise = np.linspace(0.1, 1.0, shape[0])
+    one = linear_predictions(phi, y, noise, m, covariance)
+    for way in (streaming_predictions, by_factor):
+        for a, b in zip(one, way(phi, y, noise, m, covariance), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
+def test_evidence_with_noise_of_each_label():
     phi, y, m, covariance = model(3, 6, 2)
     noise = np.linspace(0.1, 1.0, 6)
     one = linear_predictions(phi, y, noise, m, covariance)
-    other = streaming_predictions(phi, y, noise, m, covariance)
-    for a, b in zip(one, other, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-10)
     whole = multivariate_normal(phi @ m, phi @ covariance @ phi.T + np.diag(noise)).logpdf(y)
     np.testing.assert_allclose(one.log_evidence[-1], whole, rtol=1e-11)
 
@@ -87,6 +108,42 @@ def test_nothing_is_seen():
         np.testing.assert_allclose(found.variance[0], phi[0] @ covariance @ phi[0] + 0.3, rtol=1e-12)
         assert all(part.shape == (0,) for part in way(phi[:0], y[:0], 0.3, m, covariance))
     np.testing.assert_array_equal(weight_posteriors(phi[:0], y[:0], 0.3, m, covariance).mean, m[None])
+    nothing = linear_predictions(np.zeros((4, 0)), np.ones(4), 0.3)
+    np.testing.assert_array_equal(nothing.mean, 0.0)
+    np.testing.assert_array_equal(nothing.variance, 0.3)
+
+
+def in_many_digits(phi, y, noise):
+    """Means and variances by recursive least squares with 60 digits."""
+    with mpmath.workdps(60):
+        w, c = mpmath.zeros(phi.shape[1], 1), mpmath.eye(phi.shape[1])
+        found = []
+        for row, target in zip(phi, y, strict=True):
+            x = mpmath.matrix([float(a) for a in row])
+            gain = c * x
+            total, mean = (x.T * gain)[0] + float(noise), (x.T * w)[0]
+            found.append((float(mean), float(total)))
+            w, c = w + gain * ((float(target) - mean) / total), c - gain * gain.T / total
+    return np.array(found).T
+
+
+@pytest.mark.parametrize("shape", [(16, 8), (37, 17), (60, 2)])
+@pytest.mark.parametrize("noise", [1.0, 1e-3, 1e-6, 1e-9, 1e-12])
+def test_little_noise_is_no_worse_than_by_a_factor(shape, noise):
+    """Against 60 digits: errors of some eps max K, of variances and of labels in standard deviations."""
+    rng = np.random.default_rng(8)
+    phi = rng.normal(size=shape)
+    y = phi @ rng.normal(size=shape[1]) + noise**0.5 * rng.normal(size=shape[0])
+    mean, variance = in_many_digits(phi, y, noise)
+
+    def errors(found):
+        return np.max(np.abs(found.mean - mean) / variance**0.5), np.max(np.abs(found.variance - variance) / variance)
+
+    rounding = np.finfo(float).eps * np.max(np.sum(phi**2, axis=1)) / noise
+    of_kernel = errors(by_factor(phi, y, noise))
+    for found, other in zip(errors(linear_predictions(phi, y, noise)), of_kernel, strict=True):
+        assert found < 10 * rounding + 1e-14
+        assert found < 4 * other + 1e-14
 
 
 def test_little_noise_interpolates():
@@ -237,6 +294,46 @@ def test_derivatives_and_batches():
     np.testing.assert_allclose(many.mean[0], -many.mean[1], rtol=1e-12)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_derivatives_in_everything(shape):
+    """Backwards and forwards as by one factor, for one prompt and for several in one program."""
+    phi, y, m, covariance = model(6, *shape)
+
+    def evidence(way):
+        return lambda phi, y, noise, m: way(phi, y, noise, m, covariance).log_evidence[-1]
+
+    where = phi, y, 0.3, m
+    wanted = jax.grad(evidence(by_factor), (0, 1, 2, 3))(*where)
+    for derivative in (jax.grad, jax.jacfwd):
+        found = jax.jit(derivative(evidence(linear_predictions), (0, 1, 2, 3)))(*where)
+        for one, other in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-8)
+    many = jax.jit(jax.vmap(jax.grad(evidence(linear_predictions)), in_axes=(0, 0, None, None)))
+    several = many(np.stack([phi, -phi]), np.stack([y, y]), 0.3, np.zeros_like(m))
+    np.testing.assert_allclose(several[0], -several[1], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_float32_stays(shape):
+    phi, y, *_ = (np.float32(part) for part in model(9, *shape))
+    exact = linear_predictions(np.float64(phi), np.float64(y), 0.5)
+    for one, other in zip(linear_predictions(phi, y, np.float32(0.5)), exact, strict=True):
+        assert one.dtype == jnp.float32
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(4, 2), (3, 2)])
+def test_refusals_stay_where_only_the_mean_is_asked(shape):
+    phi, y, *_ = model(1, *shape)
+    mean = jax.jit(lambda noise, covariance: linear_predictions(phi, y, noise, 0.0, covariance).mean)
+    assert np.isfinite(mean(0.1, np.eye(2))).all()
+    with pytest.raises(Exception, match="noise must be above the rounding"):
+        jax.block_until_ready(mean(1e-18, np.eye(2)))
+    if shape == (4, 2):
+        with pytest.raises(Exception, match="prior_covariance must be positive semidefinite"):
+            jax.block_until_ready(mean(0.1, np.array([[1.0, 9.0], [9.0, 1.0]])))
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -254,6 +351,8 @@ def test_refusals(change, sentence):
     arguments = {"features": np.ones((4, 2)), "y": np.zeros(4), "noise": 0.1} | change
     with pytest.raises(ValueError, match=sentence):
         linear_predictions(**arguments)
+    with pytest.raises(ValueError, match="features must have a row for each label of y"):
+        streaming_predictions.__wrapped__(np.ones((4, 2)), np.zeros(3), 0.1)
     with pytest.raises(ValueError, match="kernel must be square with a row for each label of y"):
         process_predictions.__wrapped__(np.eye(4), np.zeros(3), 0.1)
 

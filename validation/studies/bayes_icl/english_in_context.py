@@ -12,14 +12,12 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from sims.engine import Runs, simulate
-from sims.networks.transformer import transformer
 from sims.probes.by_position import divergence, losses
 from sims.tasks.english import ALPHABET, documentation
-from sims.tasks.renamed_text import new_classes, new_names, random_pieces, renamed
-from sims.training import training
+from sims.tasks.renamed_text import dealt, new_classes, new_names, renamed
+from sims.text_training import text_training
 from theory.bayes_icl.context_tree import context_tree_predictions
 from theory.bayes_icl.dirichlet_ngrams import ngram_predictions
 from theory.bayes_icl.unknown_names import (
@@ -55,18 +53,12 @@ def problem(settings, seed):
     # Before each string stand symbols that those who count are told and networks are not.
     whole = s.past + s.length
     test, train = (x[:, : BLOCK // whole * whole].reshape(-1, whole) for x in (s.test, s.train))
-    key, pieces = jax.random.fold_in(jax.random.key(31), seed), np.concatenate([test, train[:: len(train) // FITS]])
+    key, pieces = jax.random.fold_in(jax.random.key(31), seed), jnp.concatenate([test, train[:: len(train) // FITS]])
     read = jax.jit(jax.vmap(lambda way: renamed(pieces, names(key, len(pieces), way, s))))
     s.strings, s.fitted = np.split(np.asarray(read(np.arange(2))), [len(test)], axis=1)
     s.known = s.kind[test[:, s.past :]]
     s.answers = s.strings[:, :, s.past :]
     return s
-
-
-def dealt(text, block, seed):
-    """A third to test and the rest to train on, in blocks of so many symbols, (B, block) each."""
-    blocks = text[: len(text) // block * block].reshape(-1, block).astype(np.int32)
-    return np.split(np.random.default_rng(seed).permutation(blocks), [len(blocks) // 3])
 
 
 def names(key, count, way, s):
@@ -77,50 +69,23 @@ def names(key, count, way, s):
 
 def simulate_networks(s):
     """Log laws of trained networks, (ways, strings, T, K)."""
-    trained = network(under_names(tuple(s.kind), s.symbols), s.symbols, s.length, s.memory, *sizes_of(s))
+    trained = network(tuple(s.kind), s.symbols, s.length, memory=s.memory, **sizes_of(s))
     runs = Runs(2 * s.seed + np.arange(2), dict(way=np.arange(2), text=np.stack([s.train] * 2), tests=s.answers), (2,))
     found = simulate(trained, runs, [s.steps], batching="map", optimised=True).records[:, 0]
     return {"q": np.asarray(found, float)}
 
 
-def sizes_of(s):
-    """Of a network and its training, as `network` takes them."""
-    return s.width, s.batch, s.lr, s.steps
-
-
 @functools.cache
-def under_names(kind, symbols):
-    """How pieces of the text are read, anew at every step."""
+def network(kind, symbols, length, **sizes):
+    """Adam on fresh names."""
     s = Problem(kind=kind, symbols=symbols)
-    return lambda key, pieces, hyper: renamed(pieces, names(key, len(pieces), hyper["way"], s))
+    read = lambda key, pieces, hyper: renamed(pieces, names(key, len(pieces), hyper["way"], s))  # noqa: E731
+    return text_training(read, symbols, length, **sizes)
 
 
-@functools.cache
-def network(read, symbols, length, memory, width, batch, lr, steps):
-    """Adam on pieces that are read anew; tokens hold a symbol and those before it, so that one layer can count."""
-    sizes = dict(width=width, layers=1, hidden=2 * width, outputs=symbols)
-
-    def untrained(key, _):
-        drawn = transformer(key, (symbols + 1) ** memory, length, **sizes)
-        return jax.tree.map(lambda x: x.astype(jnp.float32), drawn)
-
-    def log_p(model, x):
-        # One more symbol stands for what is before the string.
-        begun = jnp.concatenate([jnp.full((len(x), memory), symbols, x.dtype), x[:, :-1]], axis=1)
-        code = sum(begun[:, i : i + length] * (symbols + 1) ** i for i in range(memory))
-        return jax.nn.log_softmax(model(code))
-
-    def fresh(key, hyper):
-        of_pieces, of_names = jax.random.split(key)
-        return read(of_names, random_pieces(of_pieces, hyper["text"], batch, length), hyper)
-
-    return training(
-        untrained,
-        lambda model, x: jnp.mean(losses(log_p(model, x), x)),
-        lambda _: optax.adam(optax.cosine_decay_schedule(lr, steps)),
-        fresh,
-        lambda model, hyper: log_p(model, hyper["tests"]),
-    )
+def sizes_of(s):
+    """Of a network and its training."""
+    return dict(width=s.width, batch=s.batch, lr=s.lr, steps=s.steps)
 
 
 def windows(blocks, length):

@@ -11,11 +11,13 @@ import functools
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sims.engine import Runs, simulate
 from sims.tasks.english import documentation
-from sims.tasks.renamed_text import thrown
+from sims.tasks.renamed_text import dealt, thrown
+from sims.text_training import text_training
 from theory.bayes_icl import unknown_names as theory
 from validation import style
 from validation.metrics import gap
@@ -35,13 +37,13 @@ FITS, STOPS, PRIORS = 200, np.array([1.0, 0.9, 0.7, 0.5, 0.0]), np.array([2.0, 4
 def problem(settings, seed):
     """The text without its commonest words, in blocks to test and to train on, and strings of both, thrown."""
     s = Problem(**settings, seed=seed)
-    s.test, s.train = english.dealt(documentation().unrepeated(english.PASSAGE).without(s.common).words, BLOCK, seed)
+    s.test, s.train = dealt(documentation().unrepeated(english.PASSAGE).without(s.common).words, BLOCK, seed)
     s.tested, s.past = len(s.test), 1
     # Pieces overlap: one word is then seen at many places. Before each stands a word that networks are not told.
     cut = functools.partial(np.lib.stride_tricks.sliding_window_view, window_shape=s.past + s.length, axis=1)
     test, train = (cut(blocks)[:, :: s.stride].reshape(-1, s.past + s.length) for blocks in (s.test, s.train))
     test = np.repeat(test, s.throws, axis=0)
-    pieces = np.concatenate([test, train[:: len(train) // FITS]])
+    pieces = jnp.concatenate([test, train[:: len(train) // FITS]])
     s.strings = np.asarray(thrown(jax.random.fold_in(jax.random.key(37), seed), pieces, s.symbols))[None]
     s.strings, s.fitted = np.split(s.strings, [len(test)], axis=1)
     s.answers = s.strings[:, :, s.past :]
@@ -49,14 +51,14 @@ def problem(settings, seed):
 
 
 @functools.cache
-def into_classes(symbols):
-    """How pieces are read, anew at every step."""
-    return lambda key, pieces, _: thrown(key, pieces, symbols)
+def network(symbols, length, **sizes):
+    """Adam on fresh classes; tokens hold one symbol."""
+    return text_training(lambda key, pieces, _: thrown(key, pieces, symbols), symbols, length, **sizes)
 
 
 def simulate_networks(s):
-    """Log laws of a trained network whose tokens hold one symbol, (1, strings, T, K)."""
-    trained = english.network(into_classes(s.symbols), s.symbols, s.length, 1, *english.sizes_of(s))
+    """Log laws of a trained network, (1, strings, T, K)."""
+    trained = network(s.symbols, s.length, **english.sizes_of(s))
     runs = Runs(np.array([s.seed]), dict(text=s.train[None], tests=s.answers), (1,))
     found = simulate(trained, runs, [s.steps], batching="map", optimised=True)
     return {"q": np.asarray(found.records[:, 0], float)}

@@ -37,9 +37,9 @@ def network(context, labels, burst, batch):
 def simulate_networks(problem):
     """ln of the half times of trained networks, over the mean of the first case: (runs,)."""
     seeds, found = problem.seed * problem.runs + np.arange(problem.runs), {}
-    for case, steps, batch in zip(problem.cases, problem.steps, problem.batches, strict=True):
+    for case, steps in zip(problem.cases, problem.steps, strict=True):
         at = every(steps, problem.every)
-        simulation = network(*case, batch)
+        simulation = network(*case, problem.batch)
         seen = simulate(simulation, grid(seeds, lr=[problem.lr]), at, batching="map", optimised=True).records
         context, _, burst = case
         accuracy = np.asarray(seen["novel"], float)
@@ -129,11 +129,10 @@ STUDY = Study(
         "smoke": dict(
             # (items in the context, labels in all, copies of a class), steps of each; times are over the first one's
             cases=((4, 16, 1), (4, 5, 1), (4, 64, 1), (8, 16, 2)),
-            steps=(850, 1150, 1250, 1000),
+            steps=(850, 1600, 1250, 1000),
             runs=2,
             every=25,
-            # Noise of descent delays the head where labels are few, and only there.
-            batches=(64, 128, 64, 64),
+            batch=64,
             lr=0.3,
             # How many times faster the classifier of a network copies than one that meets each label on its own: fitted
             # to the first case and that of 64 labels.
@@ -144,7 +143,7 @@ STUDY = Study(
             steps=(8000, 8000, 12000, 20000, 8000, 6000),
             runs=8,
             every=40,
-            batches=(128,) * 6,
+            batch=128,
             lr=0.1,
             sharing=150.0,
         ),
