@@ -152,6 +152,12 @@ def test_little_noise_leaves_the_nearest_task():
     found = pool_predictions(POOL, x, x @ POOL[4], 1e-12, chunk=3)
     np.testing.assert_allclose(found.mean[1:], (x @ POOL[4])[1:], rtol=1e-9)
     np.testing.assert_allclose(found.mean[0], x[0] @ POOL.mean(axis=0), rtol=1e-12)
+    # Also where no task comes near the labels, and all weights are exponentials of large negative numbers.
+    y = x @ POOL[4] + 1.0
+    nearest = [np.argmin(np.sum((y[:t] - POOL @ x[:t].T) ** 2, axis=1)) for t in range(1, len(y))]
+    for chunk in (3, 11):
+        found = pool_predictions(POOL, x, y, 1e-6, chunk=chunk)
+        np.testing.assert_allclose(found.mean[1:], [x[t + 1] @ POOL[m] for t, m in enumerate(nearest)], rtol=1e-9)
     gradient = jax.grad(lambda pool: pool_predictions(pool, x, x @ POOL[4], 1e-12, chunk=3).mean.sum())(POOL)
     assert np.isfinite(gradient).all()
 
