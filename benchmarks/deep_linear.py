@@ -1,14 +1,20 @@
 """What deep linear networks cost: theory against integration, ensembles against loops, growth with size.
 
-    python -m benchmarks.deep_linear [closed_form | accuracy | ensemble | scaling] [--keep]
+    python -m benchmarks.deep_linear [closed_form | published_class | accuracy | ensemble | scaling] [--peers FOLDER]
+        [--keep]
 
+The published class is that of github.com/Nico31415/LinearNetworkDynamics, where `python -m benchmarks` has fetched it.
 All figures are ratios (or exponents) from one run on one machine; seconds mean nothing elsewhere.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
+import types
+from functools import partial
+from pathlib import Path
 
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 
@@ -18,24 +24,18 @@ import jax.numpy as jnp
 import mpmath
 import numpy as np
 import scipy.integrate
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.kept import Result, keep
-from benchmarks.timing import least_seconds, ratios, slope
+from benchmarks.driver import run
+from benchmarks.environments import REPOSITORIES, repository
+from benchmarks.kept import Result, growth, point
+from benchmarks.timing import ratios
 from sims.engine import Simulation, grid, simulate
 from sims.networks.deep_linear import correlation_loss, gaussian
 from sims.training import gradient_descent
 from theory.deep_linear.matrix import exact_solution
 
-console = Console(width=110)
-
-
-def table(title: str, *columns: str) -> Table:
-    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for i, column in enumerate(columns):
-        drawn.add_column(column, justify="left" if i == 0 else "right")
-    return drawn
+# Errors that integrators may make, and that we may.
+LOOSEST, ALLOWED = 1e-11, 1e-12
 
 
 def correlations(n_in: int, n_out: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -107,22 +107,11 @@ def with_scipy(t, w1, w2, syx, rtol):
     return solve
 
 
-def closed_form(aim: float = 1e-11) -> list[Result]:
-    """The exact two-layer solution against integrating the raw weights, at the loosest tolerance that keeps `aim`.
+def closed_form(asked, peers: dict) -> list[Result]:
+    """The exact two-layer solution against integrating the raw weights, at the loosest tolerance that keeps LOOSEST.
 
     The error counts at every time that is asked for: between its steps an integrator interpolates, at a lower order.
     """
-    drawn = table(
-        "Two layers from a product near 0.05: cost of integration / cost of the exact solution,\n"
-        f"at the loosest tolerance that keeps the integrator's error below {aim:.0e} at all times",
-        "units",
-        "times",
-        "diffrax Dopri8",
-        "its error",
-        "SciPy DOP853",
-        "its error",
-        "closed form's error",
-    )
     series: dict[str, list] = {}
     for n in (5, 10, 20, 50):
         w1, w2 = lam_balanced(n, 0.0)
@@ -132,51 +121,88 @@ def closed_form(aim: float = 1e-11) -> list[Result]:
             arguments = [jnp.asarray(x) for x in (t if count > 1 else t[0], w1, w2, syx)]
             exact = jax.jit(lambda *a: exact_solution(*a).network_map)
             closed = np.reshape(np.asarray(exact(*arguments)), (count, n, n))
-
-            def loosest(integrate, closed=closed):
-                """Judged by the closed form, whose own error is in the last column and in the next table."""
-                for rtol in 10.0 ** -np.arange(8, 14.5, 0.5):
-                    call = integrate(rtol)
-                    error = np.abs(np.reshape(np.asarray(call()), closed.shape) - closed).max()
-                    if error <= aim:
-                        break
-                return call, error
-
-            diffrax_call, diffrax_error = loosest(
-                lambda rtol, t=t, a=arguments: with_diffrax(jnp.asarray(t), *a[1:], rtol)
-            )
-            scipy_call, scipy_error = loosest(lambda rtol, t=t, w1=w1, w2=w2, syx=syx: with_scipy(t, w1, w2, syx, rtol))
-            found = ratios(
-                {
-                    "exact": lambda exact=exact, arguments=arguments: exact(*arguments),
-                    "diffrax": diffrax_call,
-                    "SciPy": scipy_call,
-                },
-                "exact",
-                rounds=5,
-            )
-            for name, each in found.items():
+            calls = {
+                "exact": partial(exact, *arguments),
+                "diffrax": loosest(lambda rtol, t=t, a=arguments: with_diffrax(jnp.asarray(t), *a[1:], rtol), closed),
+                "SciPy": loosest(lambda rtol, t=t, a=(w1, w2, syx): with_scipy(t, *a, rtol), closed),
+            }
+            for name, each in ratios(calls, "exact", asked.rounds).items():
+                aim = None if name == "SciPy" else 15.0 if count == 1 else 2.0 if n <= 20 else None
                 when = "one end time" if count == 1 else f"{count} times"
-                series.setdefault(f"{name}, {when}", []).append({"x": n, "ratio": each})
-            # Multiple precision takes minutes beyond.
-            own = "-"
-            if n <= 20:
-                some = np.unique(np.linspace(0, count - 1, 4).astype(int))
-                truth = np.array([reference_map(t[i], w1, w2, syx, 60) for i in some])
-                own = f"{np.abs(closed[some] - truth).max():.0e}"
-            drawn.add_row(
-                str(n),
-                str(count),
-                f"{found['diffrax'][1]:.1f}",
-                f"{diffrax_error:.0e}",
-                f"{found['SciPy'][1]:.0f}",
-                f"{scipy_error:.0e}",
-                own,
-            )
-    console.print(drawn)
-    title = f"Exact two-layer solution against integration to {aim:.0e}"
-    words = "Aims: 15 for diffrax and one end time, 2 for 200 times and up to 20 units."
-    return [Result(title, "units", "integration / exact", series, comment=words)]
+                series.setdefault(f"{name}, {when}", []).append(point(n, each, aim))
+    title = f"Exact two-layer solution against integration to {LOOSEST:.0e}"
+    comment = (
+        "diffrax by Dopri8, SciPy by DOP853. At 200 times the exact solution factors a matrix for each of them, where "
+        "an integrator interpolates between a few steps."
+    )
+    return [Result(title, "units", "integration / exact, CPU time", series, comment=comment)]
+
+
+def loosest(integrate, closed):
+    """The integration at the loosest tolerance that keeps LOOSEST, judged by the closed form."""
+    for rtol in 10.0 ** -np.arange(8, 14.5, 0.5):
+        call = integrate(rtol)
+        if np.abs(np.reshape(np.asarray(call()), closed.shape) - closed).max() <= LOOSEST:
+            break
+    return call
+
+
+def published_class(asked, peers: dict) -> list[Result]:
+    """The published class in NumPy, which goes from one time to the next."""
+    folder = repository(asked.peers, "LinearNetworkDynamics")
+    if not folder:
+        return []
+    peers["LinearNetworkDynamics"] = REPOSITORIES["LinearNetworkDynamics"][1][:8]
+    solver, count, step = class_of(folder), 200, 0.03
+    points = []
+    for n, aim in ((5, 50.0), (10, None), (20, 8.0)):
+        # It divides by lam.
+        w1, w2 = lam_balanced(n, 0.5)
+        _, syx = correlations(n, n)
+        # White inputs, of which it takes the covariance with the labels.
+        x, y = np.sqrt(n) * np.eye(n), np.sqrt(n) * syx.T
+        times = jnp.asarray(step * np.arange(count))
+        exact = partial(jax.jit(lambda *a: exact_solution(*a).network_map), times, *map(jnp.asarray, (w1, w2, syx)))
+
+        def walk(w1=w1, w2=w2, x=x, y=y, n=n):
+            model = solver(w1.copy(), w2.copy(), x, y)
+            return [model.forward(step)[n:, :n] for _ in range(count)]
+
+        np.testing.assert_allclose(np.array(walk()), exact(), atol=1e-8)
+        points.append(point(n, ratios({"exact": exact, "class": walk}, "exact", asked.rounds)["class"], aim))
+    title, unit = f"Exact two-layer solution at {count} times: a published class", "class / ours, CPU time"
+    comment = (
+        "What is saved is Python's overhead at each time. The class inverts one matrix beforehand, which lambda = 0 "
+        "forbids; ours factors one at each time, which holds for any balance, rank and time, and costs more."
+    )
+    return [Result(title, "units", unit, {"LinearNetworkDynamics": points}, comment=comment)]
+
+
+# What the file of the class imports, to draw and to try it, and the class itself does without.
+UNUSED = {
+    "seaborn": (),
+    "tools": ("BlindColours",),
+    "utils": ("get_lambda_balanced", "get_random_regression_task"),
+    "linear_network": ("LinearNetwork",),
+}
+
+
+def class_of(folder: Path):
+    """The class, with nothing in place of what it does without."""
+    spec = importlib.util.spec_from_file_location("qqt_lambda_balanced", folder / "qqt_lambda_balanced.py")
+    module = importlib.util.module_from_spec(spec)
+    before = {name: sys.modules.get(name) for name in UNUSED}
+    for name, parts in UNUSED.items():
+        sys.modules[name] = types.ModuleType(name)
+        vars(sys.modules[name]).update(dict.fromkeys(parts))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        for name, known in before.items():
+            del sys.modules[name]
+            if known is not None:
+                sys.modules[name] = known
+    return module.QQT_lambda_balanced
 
 
 def reference_map(t: float, w1, w2, syx, digits: int) -> np.ndarray:
@@ -206,18 +232,25 @@ def reference_map(t: float, w1, w2, syx, digits: int) -> np.ndarray:
         return np.array([[float(p[n_in + o, i]) for i in range(n_in)] for o in range(n_out)])
 
 
-def accuracy() -> None:
+def accuracy(asked, peers: dict) -> list[Result]:
     """Error of the exact solution against multiple precision, for any time and any balance of the layers."""
-    drawn = table("Error of the exact solution against 600 digits", "lam", "time x largest singular value", "error")
+    series: dict[str, list] = {}
+    _, syx = correlations(5, 5)
     for lam in (0.0, 1e-6, 0.5, -3.0):
         w1, w2 = lam_balanced(5, lam)
-        _, syx = correlations(5, 5)
-        for reach in (0.1, 3, 10, 30, 100, 300):
-            t = reach / np.linalg.norm(syx, 2)
-            found = np.asarray(exact_solution(t, w1, w2, syx).network_map)
-            error = np.abs(found - reference_map(t, w1, w2, syx, 600)).max()
-            drawn.add_row(f"{lam:g}", f"{reach:g}", f"{error:.0e}")
-    console.print(drawn)
+        starts = {f"lambda = {lam:g}": (w1, w2)}
+        if lam == 0:
+            # Two of five units that do nothing.
+            starts["rank 3"] = (np.diag([1.0, 1, 1, 0, 0]) @ w1, w2 @ np.diag([1.0, 1, 1, 0, 0]))
+        for name, (first, second) in starts.items():
+            for reach in (0.1, 3, 10, 30, 100):
+                t = reach / np.linalg.norm(syx, 2)
+                found = np.asarray(exact_solution(t, first, second, syx).network_map)
+                error = np.abs(found - reference_map(t, first, second, syx, 300)).max()
+                series.setdefault(name, []).append(point(reach, ALLOWED / max(error, np.finfo(float).eps / 4), 1.0))
+    title, x = "Error of the exact solution, 5 units, against 300 digits", "time x largest singular value"
+    comment = "In logarithmic scale, by a factorisation that asks for no inverse: neither long times nor lambda matter."
+    return [Result(title, x, f"allowed error ({ALLOWED:.0e}) / error", series, comment=comment)]
 
 
 def lam_balanced(n: int, lam: float, scale: float = 0.05, seed: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -230,17 +263,8 @@ def lam_balanced(n: int, lam: float, scale: float = 0.05, seed: int = 2) -> tupl
     return (hidden * a) @ right.T, (left * b) @ hidden.T
 
 
-def ensemble(steps: int = 500) -> list[Result]:
+def ensemble(asked, peers: dict, steps: int = 500) -> list[Result]:
     """An ensemble in one program, against the same runs one by one, against a Python loop over compiled steps."""
-    drawn = table(
-        f"Ensemble training, {steps} steps: cost of the alternative / cost of one program",
-        "width",
-        "runs",
-        "vmap",
-        "lax.map",
-        "run by run",
-        "Python loop of steps",
-    )
     series: dict[str, list] = {}
     for width, runs in ((8, 64), (32, 16), (128, 8)):
         simulation = trained(width, 2)
@@ -258,63 +282,49 @@ def ensemble(steps: int = 500) -> list[Result]:
         def one_by_one(simulation=simulation, runs=runs, times=times):
             return [simulate(simulation, grid(seeds=[seed]), times).records for seed in range(runs)]
 
-        found = ratios(
-            {
-                "auto": lambda: simulate(simulation, together, times).records,  # noqa: B023
-                "vmap": lambda: simulate(simulation, together, times, batching="vmap").records,  # noqa: B023
-                "map": lambda: simulate(simulation, together, times, batching="map").records,  # noqa: B023
-                "run by run": one_by_one,
-                "Python loop of steps": loop,
-            },
-            "auto",
-            rounds=5,
-        )
+        def batched(batching, simulation=simulation, together=together, times=times):
+            return simulate(simulation, together, times, batching=batching).records
+
+        calls = {name: partial(batched, name) for name in ("auto", "vmap", "map")}
+        calls |= {"run by run": one_by_one, "Python loop of steps": loop}
+        found = ratios(calls, "auto", min(asked.rounds, 3))
         found["Python loop of steps"] = [runs * each for each in found["Python loop of steps"]]
         for name, each in found.items():
-            series.setdefault(name, []).append({"x": f"{width} ({runs} runs)", "ratio": each})
-        drawn.add_row(
-            str(width),
-            str(runs),
-            *(f"{found[name][1]:.2f}" for name in ("vmap", "map")),
-            *(f"{found[name][1]:.1f}" for name in ("run by run", "Python loop of steps")),
-        )
-    console.print(drawn)
+            series.setdefault(name, []).append(point(f"{width} ({runs} runs)", each))
     unit = "alternative / one program, batched as the engine chooses"
     return [Result(f"Ensembles of linear networks, {steps} steps", "width", unit, series)]
 
 
-def scaling(steps: int = 200) -> None:
-    """Exponents of the cost of training against width, depth and number of runs."""
-    drawn = table("Cost of training against size", "axis", "sizes", "cost relative to the first", "exponent")
-    axes = {
-        "width": ((32, 64, 128, 256), lambda n: (trained(n, 2), grid(seeds=1))),
-        "depth": ((2, 4, 8, 16, 32), lambda n: (trained(64, n), grid(seeds=1))),
-        "runs": ((1, 4, 16, 64, 256), lambda n: (trained(16, 2), grid(seeds=n))),
+def scaling(asked, peers: dict, steps: int = 200) -> list[Result]:
+    """Cost of training against width, depth and number of runs, and of the exact solution against units and times."""
+
+    def train(width: int, depth: int = 2, runs: int = 1):
+        simulation = trained(width, depth)
+        return lambda: simulate(simulation, grid(seeds=runs), [0, steps]).records
+
+    def exact(units: int, times: int):
+        (w1, w2), (_, syx) = lam_balanced(units, 0.0), correlations(units, units)
+        t = jnp.linspace(0.1, 6, times)
+        return partial(jax.jit(lambda *a: exact_solution(*a).network_map), t, *map(jnp.asarray, (w1, w2, syx)))
+
+    training = {
+        "width": ((32, 64, 128, 256), train),
+        "depth": ((2, 4, 8, 16, 32), lambda n: train(64, n)),
+        "runs": ((1, 4, 16, 64, 256), lambda n: train(16, runs=n)),
     }
-    for name, (sizes, build) in axes.items():
-        calls = {}
-        for size in sizes:
-            simulation, runs = build(size)
-            calls[str(size)] = lambda s=simulation, r=runs: simulate(s, r, [0, steps]).records
-        seconds = list(least_seconds(calls, rounds=3).values())
-        relative = ", ".join(f"{s / seconds[0]:.3g}" for s in seconds)
-        drawn.add_row(name, ", ".join(map(str, sizes)), relative, f"{slope(sizes, seconds):.2f}")
-    console.print(drawn)
+    theory = {
+        "units": ((10, 20, 40, 80), lambda n: exact(n, 20)),
+        "times": ((25, 100, 400), lambda n: exact(10, n)),
+    }
+    return [
+        growth(f"Training, {steps} steps: growth", "width, depth or runs", training, min(asked.rounds, 3)),
+        growth("Exact two-layer solution: growth", "units or times", theory, asked.rounds),
+    ]
 
 
 def main() -> None:
-    console.print(f"JAX {jax.__version__} on {jax.devices()[0].device_kind}, {os.cpu_count()} cores, float64\n")
-    parts = {"closed_form": closed_form, "accuracy": accuracy, "ensemble": ensemble, "scaling": scaling}
-    kept = "--keep" in sys.argv
-    chosen = [name for name in sys.argv[1:] if name != "--keep"] or list(parts)
-    if unknown := [name for name in chosen if name not in parts]:
-        raise SystemExit(f"unknown part {unknown[0]!r}; there are: {', '.join(parts)}")
-    found: list[Result] = []
-    for name in chosen:
-        found += parts[name]() or []
-        console.print()
-    if kept:
-        console.print(f"kept in {keep('deep_linear', 'Deep linear networks', found)}")
+    parts = {each.__name__: each for each in (closed_form, published_class, accuracy, ensemble, scaling)}
+    run("deep_linear", "Deep linear networks", __doc__, parts)
 
 
 if __name__ == "__main__":

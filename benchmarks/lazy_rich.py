@@ -1,17 +1,16 @@
-"""What it costs to watch a network learn, and how many cells of a phase diagram are trained per minute.
+"""What it costs to watch a network learn, and what is saved when a phase diagram is trained in one program.
 
-    python -m benchmarks.lazy_rich
+    python -m benchmarks.lazy_rich [tracking | cells | scaling] [--keep]
 
 Small networks learn odd against even on 64 digits. First with and without the empirical tangent kernel,
 whose alignment with that of the start is recorded a number of times on the way: CPU time over that of the same training
 with as many records of the loss. Then a diagram of output scales, temperatures and seeds: as one batched program
 (vmap), as one program that goes through the runs (map), and as one call after the other of a compiled program. It runs
-on whatever device JAX has; wall-clock minutes count in the second table. All figures are from one run on one machine.
+on whatever device JAX has; wall-clock time counts in the second part. All figures are from one run on one machine.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from functools import partial
@@ -22,10 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.timing import least_seconds
+from benchmarks.driver import run
+from benchmarks.kept import Result, growth, point, spread
+from benchmarks.timing import seconds_by_round
 from sims.engine import Runs, Simulation, grid, simulate
 from sims.networks.centred import centred
 from sims.networks.mlp import mlp, squared_error
@@ -34,9 +33,8 @@ from sims.tasks.digits import digits
 from sims.tasks.noisy_boundary import hinge
 from sims.training import gradient_descent, training
 
-console = Console(width=110)
 SAMPLES, INPUTS, BATCH, LR = 64, 64, 4, 0.1
-STEPS, WIDTHS, RECORDS = 512, (32, 128, 256), (2, 8, 32, 128)
+STEPS, WIDTHS, RECORDS = 512, (32, 128, 256), (8, 32, 128)
 CELL_STEPS, CELL_WIDTHS, CELLS = 300, (16, 64), ((2, 2, 2), (4, 4, 4))
 
 
@@ -84,55 +82,54 @@ def diagram(width: int) -> Simulation:
     )
 
 
-def table(title: str, *columns: str) -> Table:
-    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        drawn.add_column(column, justify="right")
-    return drawn
-
-
-def tracking() -> Table:
-    title = f"CPU time of {STEPS} steps with k kernels over that without"
-    drawn = table(title, "width", "µs per step", *(f"k = {k}" for k in RECORDS), "steps per kernel")
+def tracking(asked, peers: dict) -> list[Result]:
+    """Training with a number of kernels on the way, against training without."""
+    series: dict = {}
     for width in WIDTHS:
         plain, whole = watched(width, kernel=False), watched(width, kernel=True)
         calls = {}
         for k in RECORDS:
             at = np.linspace(STEPS // k, STEPS, k).astype(int)
             # One chunk: the host's loop is not what is measured.
-            calls[k, False] = partial(simulate, plain, grid(1), at, chunks=1)
-            calls[k, True] = partial(simulate, whole, grid(1), at, chunks=1)
-        seconds = least_seconds({name: partial(records, call) for name, call in calls.items()}, rounds=2)
-        step = seconds[RECORDS[0], False] / STEPS
-        most = RECORDS[-1]
-        kernel = (seconds[most, True] - seconds[most, False]) / most
-        ratios = (f"{seconds[k, True] / seconds[k, False]:.2f}" for k in RECORDS)
-        drawn.add_row(f"{width}", f"{1e6 * step:.0f}", *ratios, f"{kernel / step:.1f}")
-    return drawn
+            calls[k, False] = partial(records, plain, at)
+            calls[k, True] = partial(records, whole, at)
+        spent = seconds_by_round(calls, min(asked.rounds, 3))
+        for k in RECORDS:
+            each = spread([a / b for a, b in zip(spent[k, True], spent[k, False], strict=True)])
+            series.setdefault(f"{k} kernels", []).append(point(width, each))
+    title = f"Tracking the tangent kernel: {STEPS} steps with and without"
+    comment = "Less is better here: 1 is free."
+    return [Result(title, "width", "with kernels / without, CPU time", series, comment=comment)]
 
 
-def records(call):
-    return call().records
+def records(simulation: Simulation, at):
+    return simulate(simulation, grid(1), at, chunks=1).records
 
 
-def cells_per_minute() -> Table:
-    title = f"Runs of {CELL_STEPS} steps per minute, in diagrams of output scale x temperature x seed"
-    drawn = table(title, "width", "runs", "vmap", "map", "one by one", "vmap over one by one", "map over one by one")
+def axes_of(scales: int, temperatures: int) -> dict:
+    return {"scale": 4.0 ** np.arange(1, scales + 1), "temperature": 4.0 ** -np.arange(1, temperatures + 1)}
+
+
+def cells(asked, peers: dict) -> list[Result]:
+    """A phase diagram in one program, against a call for each run, wall-clock."""
+    series: dict = {}
     for width in CELL_WIDTHS:
         simulation = diagram(width)
         for scales, temperatures, seeds in CELLS:
-            axes = {"scale": 4.0 ** np.arange(1, scales + 1), "temperature": 4.0 ** -np.arange(1, temperatures + 1)}
-            runs = grid(seeds, **axes)
-            count = len(runs.seeds)
+            runs = grid(seeds, **axes_of(scales, temperatures))
             calls = {
                 "vmap": partial(simulate, simulation, runs, [CELL_STEPS], batching="vmap"),
                 "map": partial(simulate, simulation, runs, [CELL_STEPS], batching="map"),
                 "one": partial(one_by_one, simulation, runs),
             }
-            rates = {name: count / minutes(call) for name, call in calls.items()}
-            ratios = (f"{rates[name] / rates['one']:.1f}" for name in ("vmap", "map"))
-            drawn.add_row(f"{width}", f"{count}", *(f"{rate:.0f}" for rate in rates.values()), *ratios)
-    return drawn
+            for call in calls.values():
+                call()
+            spent = [{name: wall(call) for name, call in calls.items()} for _ in range(min(asked.rounds, 3))]
+            for name in ("vmap", "map"):
+                each = spread([row["one"] / row[name] for row in spent])
+                series.setdefault(name, []).append(point(f"{width} ({len(runs.seeds)} runs)", each))
+    title = f"A diagram of output scale x temperature x seed in one program, {CELL_STEPS} steps"
+    return [Result(title, "width", "a call for each run / one program, wall-clock", series)]
 
 
 def one_by_one(simulation: Simulation, runs: Runs) -> None:
@@ -142,23 +139,28 @@ def one_by_one(simulation: Simulation, runs: Runs) -> None:
         simulate(simulation, alone, [CELL_STEPS], batching="vmap")
 
 
-def minutes(call, rounds: int = 2) -> float:
-    """Wall-clock time of one call, the least of a few, once it is compiled."""
+def wall(call) -> float:
+    start = time.perf_counter()
     call()
-    spent = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        call()
-        spent.append(time.perf_counter() - start)
-    return min(spent) / 60
+    return time.perf_counter() - start
+
+
+def scaling(asked, peers: dict) -> list[Result]:
+    """Cost against width and number of runs."""
+
+    def train(width: int, seeds: int = 1):
+        runs = grid(seeds, **axes_of(1, 1))
+        return lambda: simulate(diagram_of[width], runs, [CELL_STEPS]).records
+
+    widths = (32, 64, 128, 256)
+    diagram_of = {width: diagram(width) for width in (16, *widths)}
+    axes = {"width": (widths, train), "runs of width 16": ((1, 4, 16, 64), lambda n: train(16, n))}
+    return [growth(f"{CELL_STEPS} steps: growth", "width or runs", axes, asked.rounds)]
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    precision = "float64" if jax.config.jax_enable_x64 else "float32"
-    console.print(f"JAX {jax.__version__} on {jax.devices()[0].device_kind}, {os.cpu_count()} cores, {precision}\n")
-    console.print(tracking(), "")
-    console.print(cells_per_minute())
+    parts = dict(tracking=tracking, cells=cells, scaling=scaling)
+    run("lazy_rich", "Watching networks learn, and phase diagrams", __doc__, parts)
 
 
 if __name__ == "__main__":

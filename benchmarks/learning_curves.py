@@ -1,14 +1,13 @@
 """What the effective ridge of kernel regression costs: all sample sizes at once, against root searches one by one.
 
-    python -m benchmarks.learning_curves [--published FOLDER]
+    python -m benchmarks.learning_curves [ridges | scaling] [--peers FOLDER] [--keep]
 
-FOLDER is a clone of github.com/james-simon/eigenlearning, whose `find_kappa` (bisection on jax.numpy sums) then takes
-part. All figures are ratios from one run on one machine; microseconds mean nothing elsewhere.
+The published solver is `find_kappa` of github.com/james-simon/eigenlearning (bisection on jax.numpy sums), where
+`python -m benchmarks` has fetched it. All are ratios of CPU time from one run, taking turns, in float64.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 from functools import partial
@@ -19,20 +18,21 @@ os.environ.setdefault("JAX_ENABLE_X64", "1")
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 from scipy.optimize import brentq
 
-from benchmarks.timing import least_seconds
+from benchmarks.driver import console, run
+from benchmarks.environments import REPOSITORIES, repository
+from benchmarks.kept import Result, growth, point
+from benchmarks.peer import ratios_in_turns, timed
 from theory.kernels.learning_curves import effective_ridge
 
-console = Console(width=110)
 MODES, COUNTS = 10_000, 89
+AIMS = {"published": 50.0, "brentq": 1.0}
 
 
-def spectra() -> dict[str, np.ndarray]:
-    i = np.arange(1.0, MODES + 1)
-    return {"i^-1.5": i**-1.5, "i^-3": i**-3, "e^(-i/100)": np.exp(-i / 100), "flat": np.ones(MODES)}
+def spectra(modes: int = MODES) -> dict[str, np.ndarray]:
+    i = np.arange(1.0, modes + 1)
+    return {"i^-1.5": i**-1.5, "i^-3": i**-3, "e^(-i/100)": np.exp(-i / 100), "flat": np.ones(modes)}
 
 
 def by_brentq(counts, lam, ridge) -> np.ndarray:
@@ -78,45 +78,60 @@ def answers(call) -> bool:
     return True
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--published", type=Path, help="folder of the published solver")
-    options = parser.parse_args()
-    peer = published(options.published) if options.published else None
-    console.print(f"JAX {jax.__version__} on {jax.devices()[0].device_kind}, {os.cpu_count()} cores, float64\n")
-    title = f"Effective ridge, {MODES} modes, {COUNTS} numbers of samples: CPU time over that of all at once"
-    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    columns = ("spectrum", "ridge", "µs per kappa", "brentq", "brentq on jax", "published", "differ by")
-    for i, column in enumerate(columns):
-        drawn.add_column(column, justify="left" if i == 0 else "right")
+def ridges(asked, peers: dict) -> list[Result]:
+    """Effective ridges of all numbers of samples, each way for as many of them as it can do in time."""
+    folder = repository(asked.peers, "eigenlearning")
+    ways = {"brentq": (by_brentq, 1), "brentq on jax.numpy": (by_brentq_on_jax, 16)}
+    if folder:
+        ways["published"] = (published(folder), 16)
+        peers["eigenlearning"] = REPOSITORIES["eigenlearning"][1][:8]
     counts = np.geomspace(1, 0.9 * MODES, COUNTS)
-    no_answer = "fails" if peer else "-"
-    # The published solver takes seconds for all of them.
-    few = counts[::8]
     solve = jax.jit(effective_ridge)
+    series: dict = {}
     for name, lam in spectra().items():
         for ridge in (0.0, 1e-3):
-            calls = {
-                "ours": lambda lam=lam, ridge=ridge: solve(counts, lam, ridge),
-                "brentq": lambda lam=lam, ridge=ridge: by_brentq(counts, lam, ridge),
-                "jax": lambda lam=lam, ridge=ridge: by_brentq_on_jax(counts, lam, ridge),
-            }
-            ask = partial(peer, few, lam, ridge) if peer else None
-            if ask and answers(ask):
-                calls["published"] = ask
-            seconds = least_seconds(calls, rounds=2)
-            error = np.abs(np.asarray(calls["ours"]()) / calls["brentq"]() - 1).max()
-            each = seconds["ours"]
-            drawn.add_row(
-                name,
-                f"{ridge:g}",
-                f"{each / COUNTS * 1e6:.0f}",
-                f"{seconds['brentq'] / each:.1f}",
-                f"{seconds['jax'] / each:.0f}",
-                f"{seconds['published'] / len(few) / (each / COUNTS):.0f}" if "published" in seconds else no_answer,
-                f"{error:.0e}",
-            )
-    console.print(drawn)
+            exact = np.asarray(solve(counts, lam, ridge))
+            seconds = {"ours": per(timed(partial(solve, counts, lam, ridge)), COUNTS)}
+            for rival, (way, every) in ways.items():
+                few = counts[::every]
+                call = partial(way, few, lam, ridge)
+                if not answers(call):
+                    console.print(f"{rival} finds no root for {name}, ridge {ridge:g}")
+                    continue
+                if rival == "brentq":
+                    np.testing.assert_allclose(call(), exact, rtol=1e-8)
+                seconds[rival] = per(timed(call), len(few))
+            for rival, each in ratios_in_turns(seconds, "ours", asked.rounds).items():
+                at = f"{name}, {ridge:g}"
+                series.setdefault(rival, []).append(point(at, each, AIMS.get(rival)))
+    comment = (
+        f"For each of {COUNTS} numbers of samples, {MODES} modes. Others need a dozen sums over all modes or more; "
+        "ours are summed for all numbers of samples at once."
+    )
+    return [Result("Effective ridge", "spectrum, ridge", "CPU time over ours", series, comment=comment)]
+
+
+def per(seconds, count: int):
+    """Of one kappa."""
+    return lambda: seconds() / count
+
+
+def scaling(asked, peers: dict) -> list[Result]:
+    """Cost against the number of modes and of sample sizes."""
+
+    def ridge(modes: int = 2000, count: int = 32):
+        lam, counts = spectra(modes)["i^-1.5"], np.geomspace(1, 0.9 * modes, count)
+        return partial(jax.jit(effective_ridge), counts, lam, 1e-3)
+
+    axes = {
+        "modes": ((1000, 4000, 16_000, 64_000), ridge),
+        "numbers of samples": ((16, 64, 256), lambda n: ridge(count=n)),
+    }
+    return [growth("Effective ridge: growth", "modes or numbers of samples", axes, asked.rounds)]
+
+
+def main() -> None:
+    run("learning_curves", "Learning curves of kernel regression", __doc__, dict(ridges=ridges, scaling=scaling))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,8 @@
-"""The peer's side of `benchmarks.peer`: in an environment of its own, with neural-tangents and Equinox.
+"""The peer's side of `benchmarks.peer`: in an environment of its own, with neural-tangents and Equinox."""
 
-Reads one JSON request a line, {"kind": "infinite" or "empirical", ...}. The first time it makes the kernel and answers
-with entries of it, then with the CPU seconds of one call.
-"""
+from __future__ import annotations
 
-import json
 import math
-import sys
-import time
 
 import jax
 import jax.numpy as jnp
@@ -15,22 +10,36 @@ import neural_tangents as nt
 import numpy as np
 from neural_tangents import stax
 
+from benchmarks.serving import serve
 from sims.networks.transformer import transformer
 
 NONLINEARITY = {"relu": stax.Relu, "erf": stax.Erf}
 
 
-def infinite(depth, activation, points, dtype, dimension):
-    """Both kernels of a fully connected network, and two entries."""
+def fully_connected(depth, activation):
+    """Both kernels of a fully connected network, compiled."""
     layers = []
     for _ in range(depth):
         layers += [stax.Dense(512, W_std=math.sqrt(2), parameterization="ntk"), NONLINEARITY[activation]()]
     *_, kernel = stax.serial(*layers, stax.Dense(1, W_std=math.sqrt(2), parameterization="ntk"))
+    return jax.jit(lambda x: tuple(kernel(x, None, ("nngp", "ntk"))))
+
+
+def infinite(depth, activation, points, dtype, dimension):
+    """Both kernels of random inputs, and two entries."""
+    compiled = fully_connected(depth, activation)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(points, dimension)), dtype)
-    compiled = jax.jit(lambda x: tuple(kernel(x, None, ("nngp", "ntk"))))
     nngp, ntk = compiled(x)
     assert nngp.dtype == ntk.dtype == jnp.dtype(dtype)
-    return (lambda: compiled(x)), [float(ntk[0, 1]), float(nngp[0, 1])]
+    return (lambda: jax.block_until_ready(compiled(x))), [float(ntk[0, 1]), float(nngp[0, 1])]
+
+
+def entry(depth, activation, file, dtype):
+    """The tangent kernel between pairs of inputs, (pairs, 2, dimension)."""
+    compiled = fully_connected(depth, activation)
+    pairs = jnp.asarray(np.load(file)["arr_0"], dtype)
+    found = [float(compiled(pair)[1][0, 1]) for pair in pairs]
+    return (lambda: jax.block_until_ready(compiled(pairs[0]))), found
 
 
 def empirical(network, file, implementation):
@@ -40,7 +49,8 @@ def empirical(network, file, implementation):
     apply, parameters = {"mlp": plain_mlp, "transformer": last_token}[network](parameters)
     kernel = nt.empirical_ntk_fn(apply, trace_axes=(), vmap_axes=0, implementation=nt.NtkImplementation[implementation])
     compiled = jax.jit(kernel)
-    return (lambda: compiled(x, None, parameters)), np.ravel(compiled(x, None, parameters)[0, 1]).tolist()
+    first = np.ravel(compiled(x, None, parameters)[0, 1]).tolist()
+    return (lambda: jax.block_until_ready(compiled(x, None, parameters))), first
 
 
 def plain_mlp(leaves):
@@ -62,22 +72,6 @@ def last_token(leaves):
     return (lambda network, tokens: network(tokens)[:, -1]), jax.tree_util.tree_unflatten(form, leaves)
 
 
-def seconds(call):
-    start = time.process_time()
-    jax.block_until_ready(call())
-    return time.process_time() - start
-
-
-prepared = {}
-print(json.dumps({"jax": jax.__version__, "neural_tangents": nt.__version__}), flush=True)
-for line in sys.stdin:
-    if line not in prepared:
-        request = json.loads(line)
-        kind = request.pop("kind")
-        # One infinite kernel at a time: they are large.
-        if kind == "infinite":
-            prepared.clear()
-        prepared[line], entries = {"infinite": infinite, "empirical": empirical}[kind](**request)
-        print(json.dumps({"corner": entries}), flush=True)
-    else:
-        print(json.dumps({"seconds": seconds(prepared[line])}), flush=True)
+if __name__ == "__main__":
+    versions = {"neural-tangents": f"{nt.__version__} on JAX {jax.__version__}"}
+    serve(versions, {"infinite": infinite, "entry": entry, "empirical": empirical})

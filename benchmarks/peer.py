@@ -2,37 +2,103 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+
+import jax
+import numpy as np
+
+from benchmarks.environments import interpreter
+from benchmarks.kept import spread
+
+ROOT = Path(__file__).parents[1]
+
+
+class Failed(Exception):
+    """What the peer says of a request that it cannot serve."""
 
 
 class Peer:
-    """neural-tangents, asked in turn; its kernels have JAX's precision, not the inputs'."""
+    """A process that answers as `benchmarks.serving` does; `precision` is that of JAX, if it has it."""
 
-    def __init__(self, python: str, dtype: str):
-        root = Path(__file__).parents[1]
-        # It imports our networks, to time its kernels on the same ones.
+    def __init__(self, python: str | Path, script: str, precision: str = "float32"):
+        # It imports our networks, and finds the same threads as we.
         self.process = subprocess.Popen(
-            [python, str(root / "benchmarks" / "neural_tangents_peer.py")],
-            env=os.environ | {"JAX_ENABLE_X64": str(int(dtype == "float64")), "PYTHONPATH": str(root)},
+            [str(python), "-m", f"benchmarks.{script}"],
+            cwd=ROOT,
+            env=os.environ | {"JAX_ENABLE_X64": str(int(precision == "float64")), "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        self.versions = self.answer()
+        self.versions = self._answer()
 
-    def answer(self) -> dict:
+    def call(self, kind: str, **request) -> tuple[Callable[[], float], list]:
+        """Something to time, ready: a function that gives the CPU seconds of one call, and entries of its result."""
+        line = json.dumps({"kind": kind} | request)
+        return (lambda: self._ask(line)["seconds"]), self._ask(line)["entries"]
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def _ask(self, line: str) -> dict:
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        found = self._answer()
+        if "error" in found:
+            raise Failed(found["error"])
+        return found
+
+    def _answer(self) -> dict:
         """The next line that is an answer: neural-tangents prints what it counts, too."""
         for line in self.process.stdout:
             if line.startswith("{"):
                 return json.loads(line)
-        raise SystemExit("the peer's process ended: does its environment import neural_tangents and equinox?")
+        raise SystemExit("a peer's process ended: does its environment have what `python -m benchmarks` installs?")
 
-    def ask(self, kind: str, **request) -> dict:
-        """The first time a request is made its kernel is compiled and entries of it come back, then CPU seconds."""
-        self.process.stdin.write(json.dumps({"kind": kind} | request) + "\n")
-        self.process.stdin.flush()
-        return self.answer()
+
+@contextlib.contextmanager
+def peer(folder: Path, environment: str, script: str, precision: str = "float32") -> Iterator[Peer | None]:
+    """The peer of an environment among those in the folder, or None where it is not installed."""
+    python = interpreter(folder, environment)
+    found = Peer(python, script, precision) if python else None
+    try:
+        yield found
+    finally:
+        if found:
+            found.end()
+
+
+def timed(call: Callable[[], object]) -> Callable[[], float]:
+    """A function that gives the CPU seconds of one of our calls, which is compiled, and repeated for 20 ms or more."""
+
+    def spent(repeats: int) -> float:
+        start = time.process_time()
+        for _ in range(repeats):
+            jax.block_until_ready(call())
+        return (time.process_time() - start) / repeats
+
+    jax.block_until_ready(call())
+    repeats = math.ceil(0.02 / max(spent(1), 1e-7))
+    return lambda: spent(repeats)
+
+
+def ratios_in_turns(seconds: Mapping[str, Callable[[], float]], ours: str, rounds: int) -> dict[str, list[float]]:
+    """As `timing.ratios`, of functions that give CPU seconds: `timed` for ours, `Peer.call` for others."""
+    spent = [{name: each() for name, each in seconds.items()} for _ in range(rounds)]
+    return {name: spread([one[name] / one[ours] for one in spent]) for name in seconds if name != ours}
+
+
+def leaves(folder: str | Path, name: str, arrays) -> str:
+    """A file of arrays, as a peer reads them."""
+    file = Path(folder) / f"{name}.npz"
+    np.savez(file, *(np.asarray(each) for each in arrays))
+    return str(file)

@@ -101,11 +101,14 @@ def reference(formula: Formula, *numbers: float, near: float | None = None) -> A
         return mpmath.findroot(lambda value: formula.numeric(value, *exact), mpmath.mpf(near))
 
 
-def discover() -> Iterator[tuple[str, Formula]]:
-    """Every `Formula` of every derivation file, with its dotted name: "deep_linear.modes.two_layer"."""
+def discover(within: str = "") -> Iterator[tuple[str, Formula]]:
+    """Every `Formula` of every derivation file, with its dotted name: "deep_linear.modes.two_layer".
+
+    Of one family or file alone, if `within` is its dotted name: no other file is loaded.
+    """
     package = importlib.import_module("derivations")
     for info in pkgutil.walk_packages(package.__path__, "derivations."):
-        if info.name == __name__:
+        if info.name == __name__ or not f"{info.name}.".startswith(f"derivations.{within}." if within else ""):
             continue
         for name, value in vars(importlib.import_module(info.name)).items():
             if isinstance(value, Formula):

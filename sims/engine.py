@@ -4,10 +4,10 @@
     trajectory = simulate(Simulation(init, step, record), runs, record_at=every(1000, 10))
     trajectory.records["loss"]      # (runs, times)
 
-All runs (seeds x hyperparameters) live in one compiled program: `vmap` or `lax.map`, whichever suits the width
-and the device, sharded over all local devices (and over hosts, see `sims.hosts`). The host owns the time loop over
-compiled chunks, so progress and checkpoints need no callbacks, and a run that is stopped and resumed is bit-identical
-to one that was not.
+All runs (seeds x hyperparameters) live in one compiled program: `vmap`, `lax.map` or batches of runs, whichever suits
+what a step computes and the device (`sims.batching`), sharded over all local devices (and over hosts, see
+`sims.hosts`). The host owns the time loop over compiled chunks, so progress and checkpoints need no callbacks, and a
+run that is stopped and resumed is bit-identical to one that was not.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from sims import checkpoints, hosts
+from sims.batching import chosen
 from sims.compilation import optimisations
 from sims.progress import bar
 
@@ -61,12 +62,16 @@ class Runs(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-    """What was recorded. Each leaf of `records` is (runs, times, ...), of `state` (the last one) is (runs, ...)."""
+    """What was recorded. Each leaf of `records` is (runs, times, ...), of `state` (the last one) is (runs, ...).
+
+    `batching` says how the runs were batched: "vmap", "map", or how many at a time.
+    """
 
     runs: Runs
     steps: np.ndarray
     records: Records
     state: State
+    batching: str | int | None = None
 
     def on_grid(self) -> Records:
         """The records with the runs axis unfolded: (seeds, first hyperparameter, ..., times, ...)."""
@@ -101,7 +106,7 @@ def simulate(
     runs: Runs,
     record_at: Sequence[int] | np.ndarray,
     *,
-    batching: str = "auto",
+    batching: str | int = "auto",
     checkpoint: str | Path | None = None,
     checkpoint_every: float = 30.0,
     chunks: int = 20,
@@ -110,7 +115,8 @@ def simulate(
 ) -> Trajectory:
     """Run every run of `runs`, recording at the steps `record_at` (increasing, from 0 on).
 
-    `batching`    "vmap", "map" (one run after the other inside the program) or "auto".
+    `batching`    "vmap", "map" (one run after the other inside the program), a number (so many runs at a time) or
+                  "auto": the fastest on this device, as measured; the trajectory says which it was.
     `checkpoint`  a file to save to every `checkpoint_every` seconds and when interrupted, and to resume from. It
                   refuses to continue another configuration. `session(folder)` names one for every simulation. Each
                   of several hosts has its own, with its number in the name.
@@ -126,13 +132,16 @@ def simulate(
         own = hosts.own_part(len(runs.seeds))
         runs = Runs(np.asarray(runs.seeds)[own], jax.tree.map(lambda x: x[own], runs.hyper), own.shape)
     devices = tuple(jax.local_devices())
-    program = _program(simulation, _batching(simulation, runs, batching), devices, optimised)
+    together = -(-len(runs.seeds) // len(devices))
+    batching = chosen(simulation.init, simulation.step, runs.hyper, together, batching)
     surrounding = _SESSION.get()
     settings = {}
     if checkpoint is not None or surrounding.folder is not None:
         settings = checkpoints.settings_of(simulation, runs.seeds, runs.hyper, record_at)
         default = (surrounding.folder or Path()) / f"{checkpoints.digest_of(settings)[:20]}.npz"
         checkpoint = hosts.own_file(Path(checkpoint or default))
+    # The next chunk may overwrite a state that nobody will save: half the memory, and a copy less.
+    program = _program(simulation, batching, devices, optimised, donated=checkpoint is None)
 
     if checkpoint is not None and checkpoint.exists():
         like = jax.eval_shape(program.start, runs.seeds, runs.hyper)
@@ -153,7 +162,7 @@ def simulate(
     state = jax.tree.map(lambda x: x[: len(runs.seeds)], finished.state)
     if everyones is not runs:
         records, state = hosts.gathered((records, state), len(everyones.seeds))
-    return Trajectory(everyones, record_at, records, state)
+    return Trajectory(everyones, record_at, records, state, batching)
 
 
 class Finished(NamedTuple):
@@ -204,9 +213,13 @@ class Program(NamedTuple):
 
 
 @functools.lru_cache(maxsize=16)
-def _program(simulation: Simulation, batching: str, devices: tuple, optimised: bool = False) -> Program:
-    """Cached, so that the same simulation, run again, is not compiled again."""
+def _program(simulation: Simulation, batching: str | int, devices: tuple, optimised: bool, donated: bool) -> Program:
+    """Cached, so that the same simulation, run again, is not compiled again.
+
+    `donated` states are gone once `advance` is called: Ctrl-C during a chunk would find nothing left to save.
+    """
     root = jax.random.key(0)
+    at_a_time = batching if isinstance(batching, int) else None
 
     def begin(seed, hyper):
         return simulation.init(jax.random.fold_in(root, seed), hyper)
@@ -221,12 +234,12 @@ def _program(simulation: Simulation, batching: str, devices: tuple, optimised: b
     def begin_all(seeds, hyper):
         if batching == "vmap":
             return jax.vmap(begin)(seeds, hyper)
-        return jax.lax.map(lambda run: begin(*run), (seeds, hyper))
+        return jax.lax.map(lambda run: begin(*run), (seeds, hyper), batch_size=at_a_time)
 
     def advance_all(states, gaps):
         if batching == "vmap":
             return jax.vmap(advance, in_axes=(0, None))(states, gaps)
-        return jax.lax.map(lambda state: advance(state, gaps), states)
+        return jax.lax.map(lambda state: advance(state, gaps), states, batch_size=at_a_time)
 
     if len(devices) > 1:
         mesh = jax.sharding.Mesh(np.array(devices), ("runs",))
@@ -252,19 +265,8 @@ def _program(simulation: Simulation, batching: str, devices: tuple, optimised: b
         return jax.tree.structure(jax.eval_shape(simulation.record, one))
 
     options = optimisations() if optimised and jax.default_backend() == "cpu" else None
-    return Program(jax.jit(begin_all), jax.jit(advance_all, compiler_options=options), padded, form)
-
-
-def _batching(simulation: Simulation, runs: Runs, batching: str) -> str:
-    """How to batch: on a CPU `vmap` wins while the arrays of a run are small and loses 3x from width 64 on."""
-    if batching not in ("auto", "vmap", "map"):
-        raise ValueError(f"batching must be 'auto', 'vmap' or 'map', got {batching!r}")
-    if batching != "auto" or len(runs.seeds) == 1 or jax.default_backend() != "cpu":
-        return "vmap" if batching == "auto" else batching
-    one = jax.tree.map(lambda x: x[0], runs.hyper)
-    state = jax.eval_shape(simulation.init, jax.random.key(0), one)
-    matrices = [x.shape for x in jax.tree.leaves(state) if len(x.shape) > 1]
-    return "vmap" if max((max(shape) for shape in matrices), default=1) < 48 else "map"
+    forward = jax.jit(advance_all, compiler_options=options, donate_argnums=0 if donated else ())
+    return Program(jax.jit(begin_all), forward, padded, form)
 
 
 def _checked_times(record_at: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sims.compilation import ONE_AT_A_TIME, quick_compilation
+from sims.compilation import ONE_AT_A_TIME, collect_seldom, quick_compilation
 
 
 class Setup(NamedTuple):
@@ -41,6 +41,8 @@ def set_up(setup: Setup) -> None:
     flags = [quick_compilation() if setup.quick else ONE_AT_A_TIME]
     if setup.sharing:
         flags.append("--xla_cpu_multi_thread_eigen=false")
+    if setup.quick:
+        collect_seldom()
     own = os.environ.get("XLA_FLAGS", "")
     # XLA takes the last of two that differ.
     os.environ["XLA_FLAGS"] = " ".join([*(flag for flag in flags if flag not in own), own]).strip()

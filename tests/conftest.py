@@ -14,10 +14,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
-from sims.compilation import quick_compilation
+from sims.compilation import collect_seldom, quick_compilation
 
 # Tests compile thousands of programs that then run for milliseconds.
 os.environ.setdefault("XLA_FLAGS", quick_compilation())
+collect_seldom()
 
 # A pytest plugin may have imported JAX before the variable above was set.
 jax.config.update("jax_enable_x64", True)
@@ -37,7 +38,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 # Linux gives a process 65530 memory maps, and every compiled program holds some: XLA crashes where there are no more.
 _MAPS = Path("/proc/self/maps")
-_MOST_MAPS = 20_000
+_MOST_MAPS = 8_000
 
 
 def pytest_runtest_teardown(item, nextitem):

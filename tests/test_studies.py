@@ -14,6 +14,7 @@ SLOW = {
     "bayes_icl/english_in_context",
     "bayes_icl/hidden_concepts",
     "bayes_icl/linear_attention_drops",
+    "bayes_icl/linear_bandit_transformer",
     "bayes_icl/markov_algorithms",
     "bayes_icl/one_gradient_step",
     "bayes_icl/optimal_linear_attention",

@@ -219,7 +219,7 @@ def write_report(out: Path, size: str) -> str:
 
     try:
         return str(write(out, size))
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return f"not written ({error})"
 
 

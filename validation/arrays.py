@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 # Larger arrays are for a simulation's own records: with them the report would grow beyond what one sends around.
-LARGEST = 2**13
+LARGEST = 2**11
 LEFT_OUT = "left out"
 
 

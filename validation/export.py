@@ -43,7 +43,7 @@ def export(names: Sequence[str], report: Path, size: str, out: Path, form: str) 
         return [_netcdf(results.folder_of(report, name, size), summary, out) for name, summary in finished.items()]
     tables = {name: points(results.folder_of(report, name, size), summary) for name, summary in finished.items()}
     whole = [(name, *row) for name, rows in tables.items() for row in rows]
-    written = [_csv(out / f"{name}.csv", results.COLUMNS, rows) for name, rows in tables.items()]
+    written = [_csv(results.within(out, f"{name}.csv"), results.COLUMNS, rows) for name, rows in tables.items()]
     return [*written, _csv(out / "points.csv", ("study", *results.COLUMNS), whole)]
 
 
@@ -100,4 +100,4 @@ def _netcdf(folder: Path, summary: Mapping[str, Any], out: Path) -> Path:
         own = {path.partition("/")[2].replace("/", "."): x for path, x in kept.items() if path.startswith(f"{side}/")}
         left_out = [path.partition("/")[2] for path in kept.get(LEFT_OUT, ()) if path.startswith(f"{side}/")]
         groups[f"/{side}"] = xarray.Dataset(labelled.variables(own, {}), attrs={"left_out": json.dumps(left_out)})
-    return labelled.save(xarray.DataTree.from_dict(groups), out / f"{summary['study']}.nc", about)
+    return labelled.save(xarray.DataTree.from_dict(groups), results.within(out, f"{summary['study']}.nc"), about)

@@ -10,9 +10,11 @@ Each raises `AssertionError` with what is left. The pytest plugin runs both on e
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable
-from typing import Any
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import hypothesis
 import jax
@@ -23,16 +25,14 @@ from hypothesis import strategies as st
 
 from derivations.formula import Formula, Interval, prove, reference
 
-__all__ = ["CHANGES", "TOLERANCE", "agree", "drawn", "prove", "value_of", "withstand"]
+__all__ = ["CHANGES", "TOLERANCE", "agree", "answers", "drawn", "prove", "value_of", "withstand"]
 
 TOLERANCE = 1e-10
 
 
 def value_of(formula: Formula, *numbers: float) -> Any:
     """What the theory function says at `numbers`."""
-    module, name = formula.backs.rsplit(".", 1)
-    function = getattr(importlib.import_module(module), name)
-    arguments = formula.call(*numbers) if formula.call else numbers
+    function, arguments = function_and_arguments(formula, *numbers)
     result = function(*arguments, **formula.keywords)
     return formula.read(result) if formula.read else result
 
@@ -75,48 +75,102 @@ CHANGES: dict[str, Callable[[float], float]] = {
     "a thousand times as large": lambda x: 1e3 * x,
     "a thousandth": lambda x: 1e-3 * x,
 }
+# A refusal: `ValueError`, or where it is found out in a compiled program, JAX's own.
+REFUSALS = (ValueError, RuntimeError)
+# Seconds.
+_SLOW_CALL = 0.2
 
 
 def withstand(formula: Formula, name: str = "") -> None:
-    """The theory function answers or refuses whatever it is given: no NaN comes out, and none goes in unnoticed.
+    """The theory function answers or refuses whatever it is given: `answers`, from the middle of its domain."""
+    ends = [formula.domain[a] for a in formula.arguments]
+    middle = [float((d.low * d.high) ** 0.5) if d.log else 0.5 * (d.low + d.high) for d in ends]
+    function, arguments = function_and_arguments(formula, *middle)
+    answers(function, arguments, formula.keywords, f"{name or formula.title} ({formula.backs})")
 
-    One number of one argument is changed at a time (see `CHANGES`), from the middle of the formula's domain. What is
-    allowed is an answer without NaN or a refusal; NaN must be refused where the answer depends on it. Otherwise an
+
+def answers(
+    function: Callable[..., Any], arguments: tuple, keywords: Mapping[str, Any] | None = None, name: str = ""
+) -> None:
+    """The function answers or refuses whatever it is given: no NaN comes out, and none goes in unnoticed.
+
+    One number of one argument is changed at a time (see `CHANGES`), from `arguments`, which must be proper ones. What
+    is allowed is an answer without NaN or a refusal; NaN must be refused where the answer depends on it. Otherwise an
     `AssertionError` says all that went wrong.
     """
-    function, arguments = _called(formula)
-    usual = function(*arguments, **formula.keywords)
-    leaves, form = jax.tree.flatten(arguments)
+    parts = split(function, arguments, keywords or {})
+    call, usual = _quick(parts)
+    assert not _holds_nan(usual), f"{name}: the arguments themselves give NaN"
     wrong = []
-    for i, leaf in enumerate(leaves):
-        if not _is_real(leaf):
-            continue
+    for i, leaf in enumerate(parts.reals):
         for what, change in CHANGES.items():
             changed = np.array(leaf, float)
             at = np.unravel_index(changed.size // 2, changed.shape)
             if change(changed[at]) == changed[at]:
                 continue
             changed[at] = change(changed[at])
-            given = [*leaves[:i], float(changed) if isinstance(leaf, float) else changed, *leaves[i + 1 :]]
+            given = [*parts.reals[:i], _like(leaf, changed), *parts.reals[i + 1 :]]
             try:
-                result = jax.block_until_ready(function(*jax.tree.unflatten(form, given), **formula.keywords))
-            except (ValueError, RuntimeError):
-                # A refusal: `ValueError`, or where it is found out in a compiled program, JAX's own.
+                result = jax.block_until_ready(call(given))
+            except REFUSALS:
                 continue
             if _holds_nan(result):
                 wrong.append(f"number {i} {what} gives NaN")
             elif what == "not a number" and not _same(result, usual):
                 wrong.append(f"number {i} {what} goes unnoticed")
-    assert not wrong, f"{name or formula.title} ({formula.backs}): " + "; ".join(wrong)
+    assert not wrong, f"{name}: " + "; ".join(wrong)
 
 
-def _called(formula: Formula) -> tuple[Callable, tuple]:
-    """The theory function, and its arguments in the middle of the domain."""
-    ends = [formula.domain[a] for a in formula.arguments]
-    middle = [float((d.low * d.high) ** 0.5) if d.log else 0.5 * (d.low + d.high) for d in ends]
+class Parts(NamedTuple):
+    """A call, taken apart: `call` of its floating numbers and arrays, what these are, and `key` for all the rest."""
+
+    call: Callable[[Sequence[Any]], Any]
+    reals: list[Any]
+    key: str
+
+
+def split(function: Callable[..., Any], arguments: tuple, keywords: Mapping[str, Any]) -> Parts:
+    """A call as a function of the floating numbers and arrays in its arguments; calls of one key are one program."""
+    leaves, form = jax.tree.flatten(arguments)
+    places = [i for i, leaf in enumerate(leaves) if _is_real(leaf)]
+
+    def call(reals):
+        given = list(leaves)
+        for i, x in zip(places, reals, strict=True):
+            given[i] = x
+        return function(*jax.tree.unflatten(form, given), **keywords)
+
+    fixed = [np.shape(x) if i in places else _fixed(x) for i, x in enumerate(leaves)]
+    return Parts(call, [leaves[i] for i in places], f"{form} {fixed}")
+
+
+def function_and_arguments(formula: Formula, *numbers: float) -> tuple[Callable, tuple]:
+    """The theory function that a formula backs, and its arguments where the formula's are `numbers`."""
     module, name = formula.backs.rsplit(".", 1)
     function = getattr(importlib.import_module(module), name)
-    return function, tuple(formula.call(*middle)) if formula.call else tuple(middle)
+    return function, tuple(formula.call(*numbers)) if formula.call else tuple(numbers)
+
+
+def _quick(parts: Parts) -> tuple[Callable[[Sequence[Any]], Any], Any]:
+    """A call and its result; as one program where plain calls are slow, which make theirs anew each time."""
+    jax.block_until_ready(parts.call(parts.reals))
+    start = time.process_time()
+    usual = jax.block_until_ready(parts.call(parts.reals))
+    if time.process_time() - start > _SLOW_CALL:
+        # Some read their arguments as plain floats, which a program has none of.
+        with contextlib.suppress(TypeError, *REFUSALS):
+            whole = jax.jit(parts.call)
+            return whole, jax.block_until_ready(whole(parts.reals))
+    return parts.call, usual
+
+
+def _like(leaf: Any, changed: np.ndarray) -> Any:
+    """A changed number or array of the kind of `leaf`: of another kind it would need programs of its own."""
+    return type(leaf)(changed) if isinstance(leaf, float) else changed.astype(leaf.dtype)
+
+
+def _fixed(leaf: Any) -> str:
+    return repr((leaf.dtype, leaf.shape, np.asarray(leaf).tolist())) if isinstance(leaf, np.ndarray) else repr(leaf)
 
 
 def _is_real(leaf: Any) -> bool:

@@ -41,7 +41,15 @@ COLUMNS = ("panel", "series", "kind", "x", "y", "error_low", "error_high")
 
 def folder_of(out: Path, name: str, size: str) -> Path:
     """Where the results of one study at one size lie."""
-    return Path(out) / "studies" / name / size
+    return within(out, "studies", name, size)
+
+
+def within(out: Path, *parts: str) -> Path:
+    """A place in the folder `out`; a name or a link that leads out of it is refused in one sentence (`ValueError`)."""
+    path = Path(out).joinpath(*parts)
+    if not path.resolve().is_relative_to(Path(out).resolve()):
+        raise ValueError(f"{path} leads out of --out {out}, to {path.resolve()}: nothing is read or written there")
+    return path
 
 
 def summary_of(name: str, study: Study, size: str, seed: int, outcome: Outcome) -> dict[str, Any]:
@@ -99,13 +107,23 @@ def files_of(summary: Mapping[str, Any], study: Study, outcome: Outcome) -> dict
     writer.writerow(COLUMNS)
     writer.writerows(rows)
     files = {
-        "figure.svg": picture.getvalue(),
+        "figure.svg": _slim(picture.getvalue().decode()).encode(),
         "figure.pdf": print_out.getvalue(),
         "plotted.csv": table.getvalue().encode(),
         "arrays.npz": as_npz({"prediction": outcome.prediction, "observation": outcome.observation}),
     }
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     return {**files, "result.json": as_json({**summary, "alternative": words, "sha256": digests})}
+
+
+def _slim(svg: str) -> str:
+    """The same drawing in fewer letters: places to a hundredth of a point, no indentation."""
+
+    def rounded(number: re.Match) -> str:
+        return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+
+    places = r'(?<= [dxy]=")[^"]*'
+    return re.sub(r"\n\s+", "\n", re.sub(places, lambda found: re.sub(r"-?\d+\.\d{3,}", rounded, found[0]), svg))
 
 
 def write(out: Path, summary: Mapping[str, Any], study: Study, outcome: Outcome) -> None:
@@ -115,15 +133,20 @@ def write(out: Path, summary: Mapping[str, Any], study: Study, outcome: Outcome)
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """The files of a result, all of them or none, in order."""
+    if elsewhere := [name for name in files if not re.fullmatch(r"\w[\w.-]*", name)]:
+        raise ValueError(f"the files of a result must lie in its own folder, got {elsewhere[0]!r}")
     write_together({folder / name: content for name, content in files.items()})
 
 
 def read(out: Path, name: str, size: str) -> dict[str, Any] | None:
     """The finished result of a study, or None where there is none (or only a broken one)."""
     try:
-        return json.loads((folder_of(out, name, size) / "result.json").read_text())
-    except (OSError, ValueError):
+        found = json.loads((folder_of(out, name, size) / "result.json").read_text())
+        own = (found["study"], found["family"], found["size"]) == (name, name.split("/")[0], size)
+    except (OSError, ValueError, KeyError, TypeError):
         return None
+    # What pages and tables are called comes from here: the result of another name would choose its own places.
+    return found if own else None
 
 
 def keep(summary: Mapping[str, Any]) -> Path:
@@ -225,7 +248,7 @@ def _colour(artist) -> str:
 
 
 def _short(number: float) -> str:
-    return f"{float(number):.9g}"
+    return f"{float(number):.6g}"
 
 
 def device() -> str:

@@ -133,3 +133,83 @@ powers = Formula(
     read=lambda found: found.probability[0],
     source="Thompson 1933",
 )
+
+# Two arms in the plane, one of them at the origin: x . theta > 0, with theta ~ N((m_1, m_2), C) of correlation rho.
+p, q = sp.symbols("p q", positive=True)
+rho = sp.Symbol("rho", real=True)
+gap, along, own = sp.symbols("g k l", positive=True)
+_worth = p * m1 + q * m2
+_worth_variance = (p * s1) ** 2 + 2 * p * q * rho * s1 * s2 + (q * s2) ** 2
+
+
+def _given_the_first_weight():
+    """d/dg of int phi(z) Phi((g + k z) / l) dz, the second weight being Gaussian given the first."""
+    integrand = sp.simplify(density(z) * sp.diff(distribution((gap + along * z) / own), gap))
+    integral = sp.integrate(integrand, (z, -sp.oo, sp.oo), conds="none")
+    return sp.simplify(integral - sp.diff(distribution(gap / sp.sqrt(along**2 + own**2)), gap))
+
+
+def _variance_of_the_gap():
+    """k from the first weight and what goes with it, l from the rest of the second."""
+    first, rest = p * s1 + q * rho * s2, q * s2 * sp.sqrt(1 - rho**2)
+    return sp.expand(first**2 + rest**2 - _worth_variance)
+
+
+two_linear = Formula(
+    title="The better of two arms that share weights",
+    backs="theory.bayes_icl.best_arm.linear_best_arm",
+    symbol=sp.Symbol("P"),
+    arguments=(p, q, m1, m2, s1, s2, rho),
+    domain={
+        p: Interval(0.1, 2),
+        q: Interval(0.1, 2),
+        m1: Interval(-1, 1),
+        m2: Interval(-1, 1),
+        s1: Interval(0.3, 1),
+        s2: Interval(0.5, 2),
+        rho: Interval(-0.8, 0.8),
+    },
+    expression=distribution(_worth / sp.sqrt(_worth_variance)),
+    proofs={"slope of the integral": _given_the_first_weight, "variance of the gap": _variance_of_the_gap},
+    call=lambda p, q, m, n, s, t, r: (
+        np.array([[p, q], [0, 0]]),
+        np.array([m, n]),
+        np.array([[s * s, r * s * t], [r * s * t, t * t]]),
+    ),
+    read=lambda found: found.probability[0],
+    source="Thompson 1933",
+)
+
+# Three arms of length one, at the angles 0, alpha and -beta, and theta ~ N(0, diag(1, k^2)).
+radius, angle = sp.symbols("r phi", positive=True)
+_cone = (sp.atan(sp.tan(a / 2) / along) + sp.atan(sp.tan(b / 2) / along)) / (2 * sp.pi)
+
+
+def _angular_density():
+    """int r N(r u; 0, C) dr, against the slope of the stated share in the angle where it ends."""
+    stretched = sp.cos(angle) ** 2 + sp.sin(angle) ** 2 / along**2
+    size = sp.Symbol("A", positive=True)
+    inside = sp.integrate(radius * sp.exp(-(radius**2) * size / 2), (radius, 0, sp.oo)) / (2 * sp.pi * along)
+    end = sp.diff(sp.atan(sp.tan(angle) / along) / (2 * sp.pi), angle)
+    return sp.simplify(sp.trigsimp(sp.simplify((inside.subs(size, stretched) - end).rewrite(sp.cos))))
+
+
+sectors = Formula(
+    title="Three arms on a circle, by the angles between them",
+    backs="theory.bayes_icl.best_arm.linear_best_arm",
+    symbol=sp.Symbol("P"),
+    arguments=(a, b, along),
+    domain={a: Interval(0.2, 2), b: Interval(0.2, 2), along: Interval(0.3, 3)},
+    expression=_cone,
+    proofs={
+        "angular density": _angular_density,
+        "all alike": lambda: _cone.subs({along: 1, a: 2 * sp.pi / 3, b: 2 * sp.pi / 3}) - sp.Rational(1, 3),
+    },
+    call=lambda a, b, k: (
+        np.array([[1, 0], [np.cos(a), np.sin(a)], [np.cos(b), -np.sin(b)]]),
+        np.zeros(2),
+        np.diag([1, k * k]),
+    ),
+    read=lambda found: found.probability[0],
+    source="projected normal law; derived here",
+)

@@ -30,7 +30,7 @@ def _logistic():
 
 def _keeps_its_direction():
     """The slope by the whole matrix U, at U ~ I, is along I."""
-    slope = risk(_v * A, n).diff(A).subs(WHITE).subs({A[0, 0]: u, A[1, 1]: u, A[0, 1]: 0, A[1, 0]: 0})
+    slope = risk(_v * A, n).diff(A).subs(WHITE).subs([(A[0, 0], u), (A[1, 1], u), (A[0, 1], 0), (A[1, 0], 0)])
     return sp.Matrix([slope[0, 1], slope[1, 0], sp.expand(slope[0, 0] - slope[1, 1])])
 
 
@@ -109,8 +109,8 @@ PLATEAU = noise + _trace - (v1 * t1) ** 2 / ((1 + 1 / n) * v1 * t1 + _c)
 def _plateau():
     """The least risk with the second direction unused; and what is gained by it adds."""
     first, second = (v * w / (v * ((1 + 1 / n) * v * w + _c)) for v, w in ((v1, t1), (v2, t2)))
-    one = DIAGONAL.subs({A[0, 0]: first, A[1, 1]: 0})
-    both = DIAGONAL.subs({A[0, 0]: first, A[1, 1]: second})
+    one = DIAGONAL.subs([(A[0, 0], first), (A[1, 1], 0)])
+    both = DIAGONAL.subs([(A[0, 0], first), (A[1, 1], second)])
     gained = (v2 * t2) ** 2 / ((1 + 1 / n) * v2 * t2 + _c)
     return sp.Matrix(
         [
@@ -124,7 +124,7 @@ def _plateau():
 
 def _saddles():
     """Without a head on the second direction nothing pulls at the layer's other entries."""
-    slope = risk(A, n).diff(A).subs(ALONG).subs({A[0, 1]: 0, A[1, 0]: 0})
+    slope = risk(A, n).diff(A).subs(ALONG).subs([(A[0, 1], 0), (A[1, 0], 0)])
     return sp.Matrix([sp.expand(slope[0, 1]), sp.expand(slope[1, 0])])
 
 

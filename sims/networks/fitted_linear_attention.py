@@ -28,14 +28,22 @@ def sphere_tasks(key, count: int, d: int) -> Float[Array, "k d"]:
 
 
 def pretraining_sample(key, tasks: Float[Array, "k d"], n: int, context: int, noise) -> Sample:
-    """Prompts of `context` pairs and a query, each for one of the tasks, uniformly."""
-    of_task, of_inputs, of_noise = jax.random.split(key, 3)
+    """Prompts of `context` pairs and a query, each for one of the tasks, uniformly.
+
+    Of a context its labels y are drawn, N(0, 1 + noise), and of its inputs only sum y x: given the labels each input is
+    normal, about y w / ((1 + noise) d), with less variance along w.
+    """
+    of_task, of_query, of_label, of_squares, of_inputs = jax.random.split(key, 5)
     d = tasks.shape[1]
     w = tasks[jax.random.randint(of_task, (n,), 0, len(tasks))]
-    x = jax.random.normal(of_inputs, (n, context + 1, d)) / d**0.5
-    y = jnp.einsum("nld,nd->nl", x, w) + noise**0.5 * jax.random.normal(of_noise, (n, context + 1))
-    read, square = jnp.einsum("nl,nld->nd", y[:, :-1], x[:, :-1]), jnp.sum(y[:, :-1] ** 2, axis=1, keepdims=True)
-    return Sample(x[:, -1], jnp.concatenate([d * read, square], axis=1) / context, y[:, -1])
+    x = jax.random.normal(of_query, (n, d)) / d**0.5
+    y = jnp.sum(w * x, axis=1) + noise**0.5 * jax.random.normal(of_label, (n,))
+    squares = (1 + noise) * jnp.sum(jax.random.normal(of_squares, (n, context)) ** 2, axis=1, keepdims=True)
+    around = jax.random.normal(of_inputs, (n, d))
+    along = w * jnp.sum(w * around, axis=1, keepdims=True) / d
+    around = around - (1 - (noise / (1 + noise)) ** 0.5) * along
+    read = squares * w / ((1 + noise) * d) + (squares / d) ** 0.5 * around
+    return Sample(x, jnp.concatenate([d * read, squares], axis=1) / context, y)
 
 
 def fitted_layer(sample: Sample, ridge) -> Float[Array, "d e"]:
@@ -54,10 +62,21 @@ def layer_error(
     gamma: Float[Array, "d e"], mean: Float[Array, " d"], second: Float[Array, "d d"], context: int, noise
 ) -> Float[Array, ""]:
     """Mean square error, noise included, on tasks of the sphere with the given mean and second moment."""
-    d, scale = len(gamma), 1 + noise
+    moments, cross = _moments(mean, second, context, noise)
+    return 1 + noise - 2 / len(gamma) * jnp.sum(gamma * cross) + jnp.sum((gamma @ moments) * gamma) / len(gamma)
+
+
+def best_layer(mean: Float[Array, " d"], second: Float[Array, "d d"], context: int, noise) -> Float[Array, "d e"]:
+    """Gamma of the least error on those tasks: what endlessly many prompts of them would fit."""
+    moments, cross = _moments(mean, second, context, noise)
+    return jnp.linalg.solve(moments, cross.T).T
+
+
+def _moments(mean, second, context, noise):
+    """E q q^T, (e, e), and d E y x q^T, (d, e), over the tasks' prompts."""
+    d, scale = len(mean), 1 + noise
     read = (1 + 1 / context) * second + scale * d / context * jnp.eye(d)
     beside = scale * (1 + 2 / context) * mean[:, None]
     corner = jnp.full((1, 1), scale**2 * (1 + 2 / context))
     moments = jnp.block([[read, beside], [beside.T, corner]])
-    cross = jnp.concatenate([second, scale * mean[:, None]], axis=1)
-    return scale - 2 / d * jnp.sum(gamma * cross) + jnp.sum((gamma @ moments) * gamma) / d
+    return moments, jnp.concatenate([second, scale * mean[:, None]], axis=1)

@@ -9,8 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import monitoring
+from jax.experimental.compilation_cache import compilation_cache
 
-from sims.engine import Simulation, every, grid, session, simulate
+from sims import engine
+from sims.batching import chosen, largest_operation
+from sims.compilation import quick_compilation
+from sims.engine import Runs, Simulation, every, grid, session, simulate
 
 
 def walk(scale=1.0):
@@ -64,12 +68,13 @@ def test_a_run_does_not_depend_on_its_neighbours(batching):
 
 def test_batching_and_chunks_do_not_change_the_numbers():
     reference = simulate(walk(), RUNS, TIMES, batching="map", chunks=1)
-    for batching, chunks in (("map", 7), ("vmap", 3)):
+    for batching, chunks in (("map", 7), ("vmap", 3), (2, 7), (4, 1), (100, 3)):
         other = simulate(walk(), RUNS, TIMES, batching=batching, chunks=chunks)
         np.testing.assert_allclose(other.records["x"], reference.records["x"], atol=1e-9)
+        assert other.batching == batching
 
 
-@pytest.mark.parametrize("batching", ["vmap", "map"])
+@pytest.mark.parametrize("batching", ["vmap", "map", 4])
 def test_stopped_and_resumed_is_bit_identical(tmp_path, batching):
     file = tmp_path / "run.npz"
     whole = simulate(walk(), RUNS, TIMES, batching=batching)
@@ -153,6 +158,88 @@ def test_one_compile_per_shape():
         monitoring.clear_event_listeners()
 
 
+def test_a_state_given_to_the_next_chunk_costs_nobody_anything(tmp_path):
+    """Neither the arrays that the caller still holds nor, where there is a checkpoint, what Ctrl-C has to save."""
+    lr = jnp.array([0.1, 0.2, 0.3])
+    runs = Runs(np.arange(3), {"lr": lr}, (3,))
+    first = simulate(walk(), runs, TIMES, chunks=7)
+    np.testing.assert_array_equal(lr, [0.1, 0.2, 0.3])
+    np.testing.assert_array_equal(first.state["lr"], lr)
+    calls = []
+
+    def dies(program):
+        def advance(state, gaps):
+            # As where Ctrl-C comes while the device is at work: the state was handed over, nothing came back.
+            found = program.advance(state, gaps)
+            calls.append(found)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return found
+
+        return program._replace(advance=advance)
+
+    made, file = engine._program, tmp_path / "run.npz"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(engine, "_program", lambda *given, **named: dies(made(*given, **named)))
+        simulate(walk(), runs, TIMES, chunks=7, checkpoint=file)
+    assert file.exists(), "the last finished chunk was not saved"
+    again = simulate(walk(), runs, TIMES, chunks=7, checkpoint=file)
+    np.testing.assert_array_equal(again.records["x"], first.records["x"])
+
+
+def layers(width, samples, depth=2):
+    """A stack of tanh layers: how much a step computes grows with the width and with the number of samples."""
+    data = np.ones((samples, width))
+
+    def loss(weights):
+        h = data
+        for w in weights:
+            h = jnp.tanh(h @ w)
+        return jnp.sum(h)
+
+    def step(weights):
+        return jax.tree.map(lambda w, g: w - 0.1 * g, weights, jax.grad(loss)(weights))
+
+    return Simulation(lambda key, _: [jnp.ones((width, width))] * depth, step, loss)
+
+
+def how(simulation, runs):
+    return chosen(simulation.init, simulation.step, {}, runs, "auto")
+
+
+def test_what_fits_into_the_cache_goes_side_by_side(monkeypatch):
+    small, wide, many = layers(8, 4), layers(64, 4), layers(32, 512)
+    state = jax.eval_shape(small.init, jax.random.key(0), {})
+    needed = largest_operation(small.step, state)
+    assert needed == 3 * 8 * 8 * 8, "weights less a gradient, and what comes out"
+    assert largest_operation(layers(8, 4, depth=9).step, state * 5) == needed, "depth makes no operation larger"
+    monkeypatch.setenv("XLA_FLAGS", "")
+    assert how(small, 4) == "vmap"
+    # Networks of one width: what they compute decides, not the width.
+    assert how(layers(32, 4), 4) == "vmap"
+    assert how(layers(128, 4), 64) == "map"
+    assert how(many, 4) == "map"
+    for runs in (1024, 1000, 997):
+        size = how(small, runs)
+        assert isinstance(size, int) and 4 <= size < runs
+        assert size * needed <= 3 * 2**16 < 4 * size * needed
+        assert runs == 997 or runs % size == 0, "a remainder is compiled for itself"
+    assert how(many, 1) == "vmap", "a single run has nothing beside it"
+    # Where programs are compiled quickly the width decides.
+    monkeypatch.setenv("XLA_FLAGS", quick_compilation())
+    assert (how(small, 1024), how(many, 64), how(wide, 64)) == ("vmap", "vmap", "map")
+
+
+def test_what_a_loop_and_a_choice_hold_counts_once():
+    def step(x):
+        x = jax.lax.fori_loop(0, 1000, lambda _, y: jnp.tanh(y), x)
+        return jax.lax.cond(x[0] > 0, lambda x: jnp.outer(x, x)[0], lambda x: x, x)
+
+    state = jax.ShapeDtypeStruct((100,), jnp.float64)
+    outer = 8 * (100 + 100 + 100**2)
+    assert outer <= largest_operation(step, state) < 2.5 * outer
+
+
 def test_seeds_and_steps_draw_different_noise():
     records = simulate(walk(), grid(seeds=50, lr=[1.0]), [0, 1, 2]).records["x"]
     draws = np.concatenate([records[:, 0], records[:, 1] - records[:, 0], records[:, 2] - records[:, 1]])
@@ -168,6 +255,8 @@ def test_seeds_and_steps_draw_different_noise():
         (dict(record_at=[-1, 5]), "record_at"),
         (dict(record_at=np.array([0.0, 1.5])), "record_at"),
         (dict(batching="loop"), "batching"),
+        (dict(batching=0), "batching"),
+        (dict(batching=True), "batching"),
         (dict(runs=RUNS._replace(seeds=np.array([-1] * 6))), "seeds"),
         (dict(runs=RUNS._replace(hyper={"lr": np.ones(5)})), r"hyper\['lr'\]"),
     ],
@@ -191,7 +280,7 @@ sys.path.insert(0, sys.argv[1])
 from test_engine import walk, RUNS, TIMES
 from sims.engine import simulate
 assert jax.device_count() == 4
-for batching in ("vmap", "map"):
+for batching in ("vmap", "map", 1):
     found = simulate(walk(), RUNS, TIMES, batching=batching, checkpoint=f"{sys.argv[2]}/{batching}.npz")
     assert len(found.state["x"].devices()) == 4
     np.save(f"{sys.argv[2]}/{batching}.npy", found.records["x"])
@@ -206,7 +295,7 @@ def test_runs_are_sharded_over_devices_with_equal_results(tmp_path):
         env=os.environ | flags,
     )
     here = simulate(walk(), RUNS, TIMES)
-    for batching in ("vmap", "map"):
+    for batching in ("vmap", "map", 1):
         np.testing.assert_allclose(np.load(tmp_path / f"{batching}.npy"), here.records["x"], atol=1e-9)
         # A checkpoint written on four devices is continued on one.
         again = simulate(walk(), RUNS, TIMES, batching=batching, checkpoint=tmp_path / f"{batching}.npz")
@@ -237,3 +326,44 @@ def test_optimised_programs_compute_the_same():
     quick, slow = (simulate(walk(), RUNS, TIMES, optimised=flag).records for flag in (False, True))
     for one, other in zip(jax.tree.leaves(quick), jax.tree.leaves(slow), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-10)
+
+
+@pytest.fixture
+def kept_programs(tmp_path):
+    """A folder in which JAX keeps compiled programs, as a user's JAX_COMPILATION_CACHE_DIR may ask it to."""
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path / "programs"),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield tmp_path / "programs"
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def compiled_anew():
+    jax.clear_caches()
+    engine._program.cache_clear()
+    return simulate(walk(), RUNS, TIMES).records["x"]
+
+
+def test_a_broken_kept_program_costs_no_run(kept_programs):
+    first = compiled_anew()
+    files = list(kept_programs.glob("*-cache"))
+    assert files, "nothing was kept"
+    for length in (100, 0):
+        for file in files:
+            file.write_bytes(file.read_bytes()[:length])
+        with pytest.warns(UserWarning, match="persistent compilation cache"):
+            again = compiled_anew()
+        np.testing.assert_array_equal(again, first)
+    # A folder that cannot be written to is none.
+    (kept_programs.parent / "file").touch()
+    jax.config.update("jax_compilation_cache_dir", str(kept_programs.parent / "file" / "programs"))
+    compilation_cache.reset_cache()
+    with pytest.warns(UserWarning, match="persistent compilation cache"):
+        np.testing.assert_array_equal(compiled_anew(), first)

@@ -98,10 +98,10 @@ def test_verdicts_exit_codes_and_artefacts(tmp_path):
     verdicts = {s["study"]: s["holds"] for s in summary["studies"] if s["family"] == "sample"}
     assert verdicts == {"sample/good": True, "sample/failing": False, "sample/standing": False}
     assert summary["totals"]["rivals_refuted"] == 1, "to a flat network the flat rival is right"
-    points = list(csv.DictReader((out / "plotted.csv").read_text().splitlines()))
-    lines = [(float(p["x"]), float(p["y"])) for p in points if p["kind"] == "theory" and p["study"] == "sample/good"]
+    points = list(csv.DictReader((out / "studies/sample/good/smoke/plotted.csv").read_text().splitlines()))
+    lines = [(float(p["x"]), float(p["y"])) for p in points if p["kind"] == "theory"]
     assert lines == [(x, 2 * x) for x in range(5)]
-    networks = [float(p["y"]) for p in points if p["kind"] == "networks" and p["study"] == "sample/good"]
+    networks = [float(p["y"]) for p in points if p["kind"] == "networks"]
     assert networks == pytest.approx([2 * x + 0.01 for x in range(5)])
     assert not list(out.rglob("*.tmp"))
 

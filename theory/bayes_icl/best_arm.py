@@ -20,12 +20,15 @@ import numpy as np
 from jax.scipy.special import log_ndtr, logsumexp
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from theory.checks import non_negative, positive, real, require
+from theory.bayes_icl.low_rank import cut_gaussian
+from theory.checks import matrix, non_negative, positive, real, require
 
 # Panels end at these standard deviations from the mean of every arm.
 _LADDER = np.linspace(-9.0, 9.0, 13)
 # Shares of a bounded interval, crowding at both of its ends, where panels end as well.
 _CROWDED = 0.5 ** np.arange(1, 25)
+# Angles that no panel goes across.
+_EVEN = np.linspace(-np.pi, np.pi, 13)
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 
 
@@ -161,6 +164,57 @@ def hypotheses_best_arm(log_belief: Real[ArrayLike, " C"], means: Real[ArrayLike
     best = mu == jnp.max(mu, axis=1, keepdims=True)
     share = best / jnp.sum(best, axis=1, keepdims=True)
     return BestArm(weight @ share, weight @ jnp.max(mu, axis=1))
+
+
+def linear_best_arm(
+    arms: Real[ArrayLike, "..."], mean: Real[ArrayLike, "..."], covariance: Real[ArrayLike, "..."]
+) -> BestArm:
+    """The best of K arms in the plane with mean rewards x_a . theta, theta ~ N(m, C): arms share what is known.
+
+    P(a best) = int over the angles where x_a leads of int_0^inf r N(r (cos phi, sin phi); m, C) dr dphi.
+
+    Arguments:
+        arms: x_a, features, (K, 2).
+        mean, covariance: m, (2,), and C, (2, 2), positive definite, as from `prequential.weight_posteriors`.
+    Returns:
+        `BestArm`, of absolute error 1e-13 + 1e-16 m^T C^{-1} m; arms of the same features share.
+    Holds when: rewards are linear and the posterior of the weights is Gaussian.
+    Source: Thompson 1933, for linear rewards Agrawal & Goyal 2013 (arXiv:1209.3352); derived in
+        derivations/bayes_icl/best_arm.py.
+    """
+    x, m = matrix("arms", arms, columns=2), real("mean", mean)
+    spread = matrix("covariance", covariance, 2, 2)
+    if m.shape != (2,):
+        raise ValueError(f"mean must be that of two weights, got shape {m.shape}")
+    least = jnp.minimum(spread[0, 0], jnp.linalg.det(spread))
+    least = require("covariance", least, least > 0, "must be positive definite: a minor")
+    return _linear(x, m, jnp.where(least > 0, spread, jnp.nan))
+
+
+@jax.jit
+def _linear(x, m, covariance):
+    # In coordinates where the posterior is round.
+    root = jnp.linalg.cholesky(covariance)
+    x, m = x @ root, jax.scipy.linalg.solve_triangular(root, m, lower=True)
+    # Which arm leads depends on the angle alone, and changes where two of them tie.
+    apart = (x[:, None] - x).reshape(-1, 2)
+    ties = jnp.arctan2(apart[:, 0], -apart[:, 1])
+    # Angles from that of the mean on, near which panels are as narrow as the posterior.
+    fixed = jax.lax.stop_gradient(m)
+    towards = jnp.arctan2(fixed[1], fixed[0])
+    turned = (ties - towards + jnp.pi) % (2 * jnp.pi) - jnp.pi
+    edges = jnp.concatenate([turned, _LADDER / jnp.sqrt(1 + fixed @ fixed), _EVEN])
+    angle, weights = _panels(jnp.sort(jnp.clip(edges, -jnp.pi, jnp.pi)))
+    u = jnp.stack([jnp.cos(angle + towards), jnp.sin(angle + towards)], axis=-1)
+    # r exp(-|r u - m|^2 / 2) / (2 pi) over r > 0, at the angle of each node.
+    cut = cut_gaussian(-u @ m)
+    density = jnp.exp(cut.log_total - m @ m / 2) / (2 * jnp.pi) * weights
+    worth = u @ x.T
+    middle = worth[:, worth.shape[1] // 2]
+    best = middle >= jnp.max(middle, axis=1, keepdims=True)
+    share = best / jnp.sum(best, axis=1, keepdims=True)
+    value = jnp.sum(density * cut.square * jnp.max(worth, axis=2))
+    return BestArm(jnp.sum(density * cut.mean, axis=1) @ share, value)
 
 
 def _panels(edges):

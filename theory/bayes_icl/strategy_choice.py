@@ -97,6 +97,7 @@ def log_odds(
     """
     n, alpha, beta, gamma = _learning(steps, learner)
     (lm, km), (lg, kg) = _strategy(memorising), _strategy(generalising)
+    beta = require("beta", beta, jnp.isfinite(jnp.maximum(km, kg) ** beta), "must leave bits^beta finite")
     return _log_odds(n, km, kg, lg - lm, alpha, beta, gamma)
 
 

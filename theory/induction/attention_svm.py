@@ -200,12 +200,13 @@ def margin_deficit(
     """
     size, solution = positive("size", size), MaxMargin(*solution)
     w = other_tokens(_pulls(values, selected), selected)
-    return jnp.log(jnp.sum(w) / jnp.min(w)) * solution.norm / size
+    return jnp.log(jnp.sum(w) / jnp.min(w)) * positive("solution.norm", solution.norm) / size
 
 
 def _support(solution: MaxMargin, selected):
-    places = jnp.arange(solution.margins.shape[1])
-    return (solution.margins <= 1 + 1e-6) & (places != jnp.asarray(selected)[:, None])
+    margins = real("solution.margins", solution.margins)
+    places = jnp.arange(margins.shape[1])
+    return (margins <= 1 + 1e-6) & (places != jnp.asarray(selected)[:, None])
 
 
 def _pulls(values, selected):

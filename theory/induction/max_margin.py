@@ -121,13 +121,13 @@ def other_tokens(table: Real[ArrayLike, "n T"], selected: Int[ArrayLike, " choic
     """Entries of a table (n, T) for tokens that are not selected, in a row.
 
     Arguments:
-        table: any numbers, (n, T); selected: alpha_i, (n,).
+        table: any finite numbers, (n, T); selected: alpha_i, (n,).
     Returns:
         n (T - 1) of them: sample by sample, from the token after the selected one round to that before it.
     Holds when: always.
     Source: a definition.
     """
-    table = jnp.asarray(table)
+    table = real("table", table)
     alpha = checked_choices(selected, *table.shape)
     return jnp.take_along_axis(table, _other_places(alpha, table.shape[1]), axis=1).ravel()
 

@@ -50,7 +50,10 @@ def dual(
         `theory.kernels.infinite` carry the angle itself).
     Source: Cho & Saul 2009; Daniely, Frostig & Singer 2016 (arXiv:1602.05897), section 4.
     """
-    return _dual(activation(phi), _pair(q1, q2, c))
+    phi = activation(phi)
+    found = _dual(phi, _pair(q1, q2, c))
+    must = f"must leave a finite dual of {phi.name}: its moments grow beyond what a float holds"
+    return require("q1, q2 and c", found, ~jnp.isnan(found), must)
 
 
 def dual_derivative(
@@ -174,6 +177,13 @@ def sign() -> Activation:
     return Activation("sign", jnp.sign, lambda p: _jump(p, 1.0, math.pi), None)
 
 
+def _finite(name: str, number: float) -> float:
+    """A parameter of an activation: a plain number, since activations are kept by theirs."""
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be a finite number, got {number}")
+    return float(number)
+
+
 def _jump(p: Pair, size: float, turn: float) -> Pair:
     """Second moments of a step: rho' = 1 - 2 theta / turn. At zero variance both steps are at their zero."""
     a, near, _ = arc(p.h, p.g, lens=False)
@@ -247,7 +257,8 @@ def gelu() -> Activation:
 @functools.cache
 def sine(scale: float = 1.0, phase: float = 0.0) -> Activation:
     """phi(x) = sin(scale x + phase)."""
-    a2, odd, even = float(scale) ** 2, math.sin(phase) ** 2, math.cos(phase) ** 2
+    scale, phase = _finite("scale", scale), _finite("phase", phase)
+    a2, odd, even = scale**2, math.sin(phase) ** 2, math.cos(phase) ** 2
 
     def waves(p):
         """exp(-a^2 E(u - v)^2 / 2) - exp(-a^2 E(u + v)^2 / 2), and the second of them."""
@@ -278,7 +289,8 @@ def cosine(scale: float = 1.0) -> Activation:
 @functools.cache
 def exponential(scale: float = 1.0) -> Activation:
     """phi(x) = exp(scale x). Its moments leave the floating numbers at variances above 350 / scale^2."""
-    a2 = float(scale) ** 2
+    scale = _finite("scale", scale)
+    a2 = scale**2
 
     def moments(p):
         apart = (root(p.q1) - root(p.q2)) ** 2 + 4 * p.size * p.h

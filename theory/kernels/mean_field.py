@@ -53,8 +53,8 @@ def linear_output(moments: Moments, x: Real[ArrayLike, "R d"]) -> Float[Array, "
     Returns:
         f, (..., R, C).
     """
-    x = matrix("x", x, columns=moments.map.shape[-2])
-    return x @ moments.map / jnp.sqrt(x.shape[1])
+    x, beta = matrix("x", x, columns=moments.map.shape[-2]), real("moments.map", moments.map)
+    return x @ beta / jnp.sqrt(x.shape[1])
 
 
 def linear_flow(

@@ -197,7 +197,8 @@ def fraction(momentum: Real[ArrayLike, "..."]) -> Float[Array, "..."]:
 def counted(steps: Real[ArrayLike, "..."]) -> Float[Array, "..."]:
     """A number of steps, finite."""
     steps = whole_steps("steps", steps)
-    return require("steps", steps, steps < 2**BITS, f"must be below 2^{BITS}")
+    # A float: the whole number does not fit into the integers that go with float32.
+    return require("steps", steps, steps < 2.0**BITS, f"must be below 2^{BITS}")
 
 
 def _checked(lam, samples, lr, momentum, loss, ridge):

@@ -168,7 +168,7 @@ def sequential_errors(
     Holds when, and source: as for `errors_after`.
     """
     gram, noise = correlation_matrix("gram", gram), non_negative("noise", noise)
-    return _sequence(gram, Filter(*(jnp.broadcast_to(part, gram.shape[:1]) for part in learned)), noise)
+    return _sequence(gram, Filter(*(jnp.broadcast_to(real("learned", x), gram.shape[:1]) for x in learned)), noise)
 
 
 def optimal_pull(old: Real[ArrayLike, "..."], noise: Real[ArrayLike, "..."]) -> Float[Array, "..."]:

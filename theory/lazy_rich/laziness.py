@@ -106,9 +106,11 @@ def relative_change(after: PyTree[Real[ArrayLike, "..."]], before: PyTree[Real[A
     Holds when: always. Weights of a wide lazy network change by 1/sqrt(width) of their norm, its kernel by 1/width.
     Source: Chizat, Oyallon & Bach 2019 (arXiv:1812.07956).
     """
-    before, after = (jax.tree.leaves(jax.tree.map(jnp.asarray, tree)) for tree in (before, after))
-    moved = sum(jnp.sum(jnp.abs(b - a) ** 2) for a, b in zip(before, after, strict=True))
-    return jnp.sqrt(moved / sum(jnp.sum(jnp.abs(a) ** 2) for a in before))
+    before = [real("before", leaf) for leaf in jax.tree.leaves(before)]
+    after = [real("after", leaf) for leaf in jax.tree.leaves(after)]
+    moved = sum(jnp.sum((b - a) ** 2) for a, b in zip(before, after, strict=True))
+    size = jnp.asarray(sum(jnp.sum(a**2) for a in before))
+    return jnp.sqrt(moved / require("before", size, size > 0, "must not be zero"))
 
 
 def linearisation_error(
@@ -136,7 +138,7 @@ def sign_agreement(
     Holds when: always.
     Source: Chizat, Oyallon & Bach 2019 (arXiv:1812.07956), stability of activations.
     """
-    return jnp.mean((jnp.asarray(before) > 0) == (jnp.asarray(after) > 0), dtype=float)
+    return jnp.mean(_is_above("before", before) == _is_above("after", after), dtype=float)
 
 
 def effective_rank(kernel: Real[ArrayLike, "*runs P samples"]) -> Float[Array, "*runs"]:
@@ -156,6 +158,12 @@ def _square(name: str, kernel) -> Float[Array, "*runs P P"]:
     if kernel.ndim < 2 or kernel.shape[-1] != kernel.shape[-2]:
         raise ValueError(f"{name} must be square in its last two axes, got shape {kernel.shape}")
     return require(name, kernel, jnp.any(kernel != 0, axis=(-2, -1), keepdims=True), "must not be zero")
+
+
+def _is_above(name: str, value) -> Bool[Array, "*units"]:
+    """Which entries are above zero; true and false already say so."""
+    x = jnp.asarray(value)
+    return x if x.dtype == bool else real(name, x) > 0
 
 
 def _unit(kernel):

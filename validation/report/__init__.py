@@ -4,17 +4,15 @@
           studies/<family>.html                 a family: its guide, its studies
           studies/<family>/<study>.html         a study: figure, claims, rivals, formulas, settings
           benchmarks.html, reference/*.html     speed against peers; every public function
-          summary.json, plotted.csv             the verdicts; every point of every figure
+          summary.json                          the verdicts
           report.css, report.js                 how it looks; search, filter, keys
 
 `write(out, size)` makes all of it from the results that stand in `out`. Formulas are MathML printed from the
-derivations; figures are SVG whose ink follows the reader's colour scheme.
+derivations; figures are SVG, beside the points in them and a PDF.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -28,15 +26,14 @@ HERE = Path(__file__).parent
 
 
 def write(out: Path, size: str) -> Path:
-    """Bring the pages, the summary and the table of points in `out` up to date; returns the first page's path."""
+    """Bring the pages and the summary in `out` up to date; returns the first page's path."""
     out = Path(out)
     summaries = [s for name in discover() if (s := results.read(out, name, size)) is not None]
     write_atomically(out / "summary.json", results.as_json({"totals": totals(summaries), "studies": summaries}))
-    write_atomically(out / "plotted.csv", all_points(out, summaries).encode())
     for name in ("report.css", "report.js"):
         write_atomically(out / name, (HERE / name).read_bytes())
     for name, html in pages(out, summaries, size).items():
-        write_atomically(out / name, html.encode())
+        write_atomically(results.within(out, name), html.encode())
     return out / "index.html"
 
 
@@ -68,16 +65,3 @@ def totals(summaries: Iterable[dict]) -> dict[str, int]:
         "rivals": len(rivals),
         "rivals_refuted": sum(r["refuted"] for r in rivals),
     }
-
-
-def all_points(out: Path, summaries: Iterable[dict]) -> str:
-    """The tables of all figures as one, with the study in the first column."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("study", *results.COLUMNS))
-    for summary in summaries:
-        path = results.folder_of(out, summary["study"], summary["size"]) / "plotted.csv"
-        rows = csv.reader(path.read_text().splitlines()) if path.exists() else iter(())
-        next(rows, None)
-        writer.writerows((summary["study"], *row) for row in rows)
-    return table.getvalue()

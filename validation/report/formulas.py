@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from html import escape
+from pathlib import Path
 from typing import Any
 
 
-def formula(name: str) -> str:
+def formula(name: str, study: str) -> str:
     """One formula: its equation in MathML, what was proved of it, and the theory function that it backs."""
-    from derivations.formula import find  # loads SymPy
+    from derivations.formula import Formula, find  # loads SymPy
 
     try:
-        shown = find(name)
+        shown = find(name) if _is_known(name, study) else None
     except ValueError:
+        shown = None
+    if not isinstance(shown, Formula):
         # A result of an older version may name a formula that is gone.
         return ""
     proofs = "; ".join(escape(statement) for statement in shown.proofs)
@@ -22,6 +25,20 @@ def formula(name: str) -> str:
         f'<div class="equation">{equation(shown)}</div>'
         f"<small>Proved: {proofs}. Backs <code>{escape(shown.backs)}</code>. {escape(shown.source)}</small></div>\n"
     )
+
+
+def _is_known(name: str, study: str) -> bool:
+    """Whether it is a formula of the derivations, or else one that the study names: a result's word loads no module."""
+    import derivations
+
+    file = name.rpartition(".")[0]
+    places = [Path(root, *file.split(".")).with_suffix(".py") for root in derivations.__path__]
+    if re.fullmatch(r"\w+(\.\w+)*", file) and any(place.is_file() for place in places):
+        return True
+    from validation.study import discover
+    from validation.study import find as study_of
+
+    return study in discover() and name in study_of(study).formulas
 
 
 def equation(shown: Any) -> str:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-
-from validation.style import INK
 
 FAMILIES = {
     "deep_linear": "Deep linear networks",
@@ -69,6 +66,14 @@ def shown_figure(words: str, svg: str, style: str = "figure") -> str:
     return f'<div class="{style}" tabindex="0" role="group" aria-label="figure">{drawn}</div>'
 
 
+def picture(words: str, file: Path, link: str) -> str:
+    """A figure in a file of its own, in a frame like `shown_figure`'s."""
+    if not file.exists():
+        return '<p class="soft">The figure is missing.</p>'
+    drawn = f'<img src="{link}" alt="{escape(words)}" width="518" height="230">'
+    return f'<div class="figure" tabindex="0" role="group" aria-label="figure">{drawn}</div>'
+
+
 def tally(what: str, hold: int, of: int) -> str:
     return f'<li><b class="{verdict_class(hold == of)}">{hold} of {of}</b> {what}</li>'
 
@@ -90,16 +95,3 @@ def number(value: float | None) -> str:
 
 def joined(versions: dict[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
-
-
-def inline(path: Path, prefix: str) -> str:
-    """A figure's SVG for a page: ids made unique, ink in the reader's text colour."""
-    if not path.exists():
-        return '<p class="soft">The figure is missing.</p>'
-    svg = path.read_text()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
-    svg = re.sub(r'href="#', f'href="#{prefix}-', svg)
-    svg = svg.replace("url(#", f"url(#{prefix}-")
-    return svg.replace(INK, "currentColor").replace("<svg", '<svg aria-hidden="true"', 1)

@@ -30,7 +30,7 @@ theories, its rivals, which the same claims must refute.</p>
 {tally("rivals refuted", count["rivals_refuted"], count["rivals"])}
 </ul>
 <p class="soft">Size {escape(size)} · {escape(where["device"])} · {escape(joined(where["versions"]))} ·
-<a href="summary.json" download>verdicts (JSON)</a> · <a href="plotted.csv" download>plotted data (CSV)</a></p>
+<a href="summary.json" download>verdicts (JSON)</a></p>
 {absent}
 <h2 id="map">Which theory holds where</h2>
 {regimes(summaries)}

@@ -12,6 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
+from validation import precision
 from validation.report.markup import family_name, framed
 
 
@@ -85,7 +86,8 @@ def first_line(tree: ast.Module) -> str:
 def section(name: str, tree: ast.Module) -> str:
     """One file: what it is about, then what it holds."""
     about = ast.get_docstring(tree) or ""
-    items = "".join(entry(name, node) for node in tree.body if is_public(node))
+    notes = precision.notes() if name.startswith("theory.") else {}
+    items = "".join(entry(name, node, notes.get(f"{name}.{node.name}", "")) for node in tree.body if is_public(node))
     return (
         f'<section id="{name}"><h2><code>{name}</code></h2>\n{prose(about)}\n{items}</section>\n'
         if items or about
@@ -99,13 +101,13 @@ def is_public(node: ast.stmt) -> bool:
     return ast.get_docstring(node) is not None
 
 
-def entry(module: str, node: ast.stmt) -> str:
-    """A function or a record."""
+def entry(module: str, node: ast.stmt, note: str = "") -> str:
+    """A function or a record, and what else is known of it."""
     assert isinstance(node, ast.FunctionDef | ast.ClassDef)
     text = ast.get_docstring(node) or ""
     return (
         f'<div class="entry" id="{module}.{node.name}"><h3 class="code"><code>{escape(signature(node))}</code></h3>'
-        f'<pre tabindex="0">{escape(text)}</pre></div>\n'
+        f'<pre tabindex="0">{escape(text)}</pre>{f"<small>{escape(note)}</small>" if note else ""}</div>\n'
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from validation import results
 from validation.report.formulas import formula
-from validation.report.markup import family_name, framed, inline, joined, number, scrolled, shown_figure, verdict_class
+from validation.report.markup import family_name, framed, joined, number, picture, scrolled, verdict_class
 from validation.study import ASKS, REGIMES
 
 
@@ -16,14 +16,14 @@ def page(out: Path, summary: dict, families: list[str], before: dict | None, aft
     name, size = summary["study"], summary["size"]
     stem, folder = name.split("/")[1], results.folder_of(out, name, size)
     words = f"{summary['title']}. {summary.get('alternative', '')}"
-    shown = "".join(formula(key) for key in summary["formulas"])
+    shown = "".join(formula(key, name) for key in summary["formulas"])
     files = f"{stem}/{size}"
     body = f"""<article>
 <p class="crumbs"><a href="../{summary["family"]}.html">{escape(family_name(summary["family"]))}</a></p>
 <div class="heading"><h1>{escape(summary["title"])}</h1>
 <span class="verdict {verdict_class(summary["holds"])}">{"holds" if summary["holds"] else "fails"}</span></div>
 <p class="lead">{escape(summary["question"])}</p>
-<figure>{shown_figure(words, inline(folder / "figure.svg", "figure"))}
+<figure>{picture(words, folder / "figure.svg", f"{files}/figure.svg")}
 <figcaption>Theory as lines, networks as points or bands, rivals dashed and grey.
 <span class="take">Figure <a href="{files}/figure.svg" download>SVG</a> <a href="{files}/figure.pdf" download>PDF</a> ·
 data <a href="{files}/plotted.csv" download>CSV</a> · verdicts <a href="{files}/result.json" download>JSON</a></span>
@@ -57,12 +57,12 @@ def settings(summary: dict) -> str:
     if summary.get("asks"):
         rows["asks"] = escape(ASKS[summary["asks"]])
     rows |= {escape(k): escape(results.brief(v)) for k, v in summary["settings"].items()}
-    rows["seed"] = str(summary["seed"])
+    rows["seed"] = escape(str(summary["seed"]))
     rows["seconds"] = " · ".join(f"{escape(k)} {v:.1f} s" for k, v in summary["seconds"].items())
     rows["where"] = f"{escape(summary['device'])}; {escape(joined(summary['versions']))}"
     rows["file"] = f"<code>validation/studies/{escape(summary['study'])}.py</code>"
     rows["again"] = f"<code>stagewise run {escape(summary['study'])} --size {escape(summary['size'])}</code>"
-    rows["digest"] = f"<code>{summary['digest'][:16]}</code>"
+    rows["digest"] = f"<code>{escape(summary['digest'][:16])}</code>"
     listed = "".join(f"<dt>{key}</dt><dd>{value}</dd>" for key, value in rows.items())
     return f"<details><summary>Source and settings</summary><dl>{listed}</dl></details>"
 

@@ -9,8 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from theory.bayes_icl.best_arm import beta_best_arm, gaussian_best_arm, hypotheses_best_arm, uniform_best_arm
+from theory.bayes_icl.best_arm import (
+    beta_best_arm,
+    gaussian_best_arm,
+    hypotheses_best_arm,
+    linear_best_arm,
+    uniform_best_arm,
+)
 from theory.bayes_icl.prequential import log_posterior
+from validation.strategies import seeds
 
 ARMS = 3
 triples = st.tuples(*[st.floats(-2, 2)] * ARMS).map(np.array)
@@ -132,9 +139,63 @@ def test_hypotheses():
     np.testing.assert_allclose(linked.value, 7 / 4)
 
 
+def linear_bandit(seed, arms=5, narrow=0.1):
+    rng = np.random.default_rng(seed)
+    root = rng.normal(size=(2, 2))
+    return rng.normal(size=(arms, 2)), rng.normal(size=2), root @ root.T + narrow * np.eye(2)
+
+
+@given(seeds)
+def test_arms_that_share_weights(seed):
+    """d E max / dm is the mean feature of the best arm; turned weights and another order of arms change nothing."""
+    x, m, covariance = linear_bandit(seed)
+    found = linear_best_arm(x, m, covariance)
+    np.testing.assert_allclose(np.sum(found.probability), 1, rtol=1e-12)
+    slope = jax.grad(lambda m: linear_best_arm(x, m, covariance).value)(m)
+    np.testing.assert_allclose(slope, found.probability @ x, atol=1e-9)
+    turn, order = stats.ortho_group.rvs(2, random_state=seed), [3, 0, 4, 1, 2]
+    turned = linear_best_arm((x @ turn.T)[order], turn @ m, turn @ covariance @ turn.T)
+    np.testing.assert_allclose(turned.probability, found.probability[np.array(order)], atol=1e-12)
+    np.testing.assert_allclose(turned.value, found.value, rtol=1e-11)
+
+
+@given(seeds, st.floats(-2, 0), st.floats(-2, 0))
+def test_two_linear_arms_are_two_correlated_ones(seed, size, narrow):
+    """At any size of the covariance, stretched up to a hundredfold."""
+    x, m, _ = linear_bandit(seed, 2)
+    turn = stats.ortho_group.rvs(2, random_state=seed)
+    covariance = 10**size * turn @ np.diag([1, 10**narrow]) @ turn.T
+    apart, deviation = (x[0] - x[1]) @ m, np.sqrt((x[0] - x[1]) @ covariance @ (x[0] - x[1]))
+    found = linear_best_arm(x, m, covariance)
+    np.testing.assert_allclose(found.probability[0], stats.norm.cdf(apart / deviation), atol=1e-10)
+    value = x[1] @ m + apart * stats.norm.cdf(apart / deviation) + deviation * stats.norm.pdf(apart / deviation)
+    np.testing.assert_allclose(found.value, value, atol=1e-10)
+
+
+def test_linear_arms_by_hypotheses_and_by_themselves():
+    x, m, covariance = linear_bandit(1)
+    side = np.linspace(-6, 6, 301)
+    white = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+    expected = hypotheses_best_arm(-np.sum(white**2, axis=1) / 2, (m + white @ np.linalg.cholesky(covariance).T) @ x.T)
+    found = linear_best_arm(x, m, covariance)
+    np.testing.assert_allclose(found.probability, expected.probability, atol=5e-3)
+    np.testing.assert_allclose(found.value, expected.value, atol=1e-3)
+    # Arms along the axes that do not share anything.
+    apart = linear_best_arm(np.eye(2), m, np.diag([0.5, 2.0]))
+    np.testing.assert_allclose(apart.probability, gaussian_best_arm(m, np.array([0.5, 2.0])).probability, atol=1e-12)
+    # Twins share; one arm alone is the best.
+    twins = linear_best_arm(np.array([[1.0, 0], [1, 0], [-1, 0]]), np.zeros(2), np.eye(2))
+    np.testing.assert_allclose(twins.probability, [0.25, 0.25, 0.5], atol=1e-12)
+    alone = linear_best_arm(np.array([[1.0, 2.0]]), m, covariance)
+    np.testing.assert_allclose([alone.probability[0], alone.value], [1, m @ [1, 2]], atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: linear_best_arm(np.eye(2), np.zeros(3), np.eye(2)), "mean must be that of two weights"),
+        (lambda: linear_best_arm(np.eye(3), np.zeros(2), np.eye(2)), "arms must be a matrix of shape"),
+        (lambda: linear_best_arm(np.eye(2), np.zeros(2), np.ones((2, 2))), "covariance must be positive definite"),
         (lambda: gaussian_best_arm(np.zeros(2), np.array([1.0, 0.0])), "variance must be positive and finite, got 0.0"),
         (lambda: gaussian_best_arm(np.zeros(2), np.ones(3)), "mean must hold a number for each arm"),
         (lambda: gaussian_best_arm(np.array([0.0, np.nan]), np.ones(2)), "mean must be finite, got nan"),

@@ -8,7 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sims.networks.fitted_linear_attention import fitted_layer, layer_error, pretraining_sample, sphere_tasks
+from sims.networks.fitted_linear_attention import (
+    best_layer,
+    fitted_layer,
+    layer_error,
+    pretraining_sample,
+    sphere_tasks,
+)
 from theory.bayes_icl.linear_attention_asymptotics import Pretraining, bayes_error, endless_errors, pretrained_errors
 from validation import style
 from validation.study import Claim, Problem, Rival, Study
@@ -47,8 +53,25 @@ def solved(tau, ridge, context, tasks, noise, d, runs, seed):
     return np.stack([np.asarray(errors(jax.random.fold_in(root, run), ridge or NO_RIDGE)) for run in range(runs)])
 
 
+@functools.cache
+def endlessly_pretrained(tasks, context, noise, d, runs, seed):
+    """Errors on fresh tasks of the best layers on fresh draws of k tasks, (numbers of tasks, runs): no prompts."""
+    counts, length = np.round(np.array(tasks) * d).astype(int), round(context * d)
+
+    @jax.jit
+    def error(key, k):
+        # As many for all, so that one program serves: those beyond the k-th are left out.
+        drawn = sphere_tasks(key, counts.max(), d) * (jnp.arange(counts.max()) < k)[:, None]
+        gamma = best_layer(jnp.sum(drawn, axis=0) / k, drawn.T @ drawn / k, length, noise)
+        return layer_error(gamma, jnp.zeros(d), jnp.eye(d), length, noise)
+
+    root = jax.random.fold_in(jax.random.key(seed + 1), d)
+    keys = jax.random.split(root, (len(counts), runs))
+    return np.array([[error(key, k) for key in row] for row, k in zip(keys, counts, strict=True)])
+
+
 def predict(problem):
-    """Errors on fresh and on pretrained tasks, (cases, 2), and finely for the figure."""
+    """Errors on fresh and on pretrained tasks, (cases, 2), and finely for the figure; and those of endless prompts."""
     tau, ridge = np.array(problem.cases).T
     fixed = (problem.context, problem.tasks, problem.noise)
     fine = np.geomspace(0.5 * tau.min(), 2 * tau.max(), 241)
@@ -57,18 +80,31 @@ def predict(problem):
         "errors": np.stack(pretrained_errors(Pretraining(tau, *fixed, ridge)), axis=1),
         "fine": fine,
         "curves": curves,
+        "endless": endless_of(problem, problem.endless_tasks),
     }
+
+
+def endless_of(problem, tasks):
+    """Errors on fresh tasks after endlessly many prompts of so many tasks."""
+    return np.asarray(endless_errors(problem.endless_context, np.asarray(tasks), problem.noise).in_context)
 
 
 def simulate_layers(problem):
     """Errors at each dimension, (cases, 2) a mean and its standard error, and extrapolated in 1 / d."""
     fixed = (problem.context, problem.tasks, problem.noise)
-    means, spreads = [], []
-    for d, runs in zip(problem.dimensions, problem.runs, strict=True):
-        found = np.stack([solved(*case, *fixed, d, runs, problem.seed) for case in problem.cases])
-        means.append(found.mean(axis=1))
-        spreads.append(found.std(axis=1, ddof=1) / np.sqrt(runs))
-    ratio = problem.dimensions[1] / problem.dimensions[0]
+    few = zip(problem.dimensions, problem.runs, strict=True)
+    found = [np.stack([solved(*case, *fixed, d, n, problem.seed) for case in problem.cases]) for d, n in few]
+    of_all = (problem.endless_tasks, problem.endless_context, problem.noise)
+    draws = [endlessly_pretrained(*of_all, d, problem.endless_runs, problem.seed) for d in problem.endless_dimensions]
+    endless = extrapolated(problem.endless_dimensions, draws)
+    return extrapolated(problem.dimensions, found) | {f"endless_{name}": x for name, x in endless.items()}
+
+
+def extrapolated(dimensions, found):
+    """From errors (cases, runs, ...) at two dimensions to many, with what the extrapolation may be off by."""
+    means = [each.mean(axis=1) for each in found]
+    spreads = [each.std(axis=1, ddof=1) / np.sqrt(each.shape[1]) for each in found]
+    ratio = dimensions[1] / dimensions[0]
     # The dimensions' 1/d terms cancel.
     limit = (ratio * means[1] - means[0]) / (ratio - 1)
     spread = np.hypot(ratio * spreads[1], spreads[0]) / (ratio - 1)
@@ -93,13 +129,19 @@ def off(which):
     return measure
 
 
+def off_endless(prediction, observation):
+    """The same for endless prompts."""
+    gap = observation["endless_limit"] - prediction["endless"]
+    return float(np.max(np.abs(gap) / observation["endless_error"]))
+
+
 def above(prediction, observation):
     """By how much any error of finite dimension lies below the limit, in its standard errors."""
     return float(np.max((prediction["errors"] - observation["means"]) / observation["spreads"]))
 
 
 def draw(figure, problem, prediction, observation):
-    left, right = figure.subplots(1, 2, sharey=True)
+    left, right, third = figure.subplots(1, 3)
     tau, ridge = np.array(problem.cases).T
     for which, (axes, title) in enumerate(((left, "Fresh tasks"), (right, "Pretrained tasks"))):
         for i, (value, curve) in enumerate(prediction["curves"].items()):
@@ -118,7 +160,18 @@ def draw(figure, problem, prediction, observation):
     floor = float(bayes_error(problem.context, problem.noise))
     style.rival(left, prediction["fine"], np.full(len(prediction["fine"]), floor), label="Bayes")
     left.set_ylabel("mean square error")
-    left.legend()
+    left.legend(fontsize=7)
+    fine = np.geomspace(0.7 * problem.endless_tasks[0], 1.5 * problem.endless_tasks[-1], 121)
+    for i, context in ((2, problem.endless_context), (3, 1e6)):
+        label = f"context {context:g} d" if i == 2 else "endless context"
+        style.theory(third, fine, endless_errors(context, fine, problem.noise).in_context, i=i, label=label)
+    limit, error = observation["endless_limit"], observation["endless_error"]
+    style.networks(third, problem.endless_tasks, limit, error=error, i=2, linestyle="none")
+    third.axvline(1, color=style.INK, linewidth=0.8, linestyle=":")
+    third.set(xscale="log", xlabel="tasks over dimension  κ", title="Fresh tasks, endless prompts", ylim=(0, 1.3))
+    third.set_xticks([0.25, 1, 4], ["0.25", "1", "4"])
+    third.minorticks_off()
+    third.legend(fontsize=7)
 
 
 def believing(change):
@@ -136,6 +189,13 @@ def endless(problem, prediction):
     """As many prompts as one likes."""
     found = np.stack(endless_errors(problem.context, problem.tasks, problem.noise))
     return prediction | {"errors": np.broadcast_to(found, prediction["errors"].shape)}
+
+
+def no_transition(problem, prediction):
+    """Each task beyond the first teaches as much: what is missing is missing in proportion to 1 / (1 + kappa)."""
+    all_tasks, none = endless_of(problem, 1e9), 1 + problem.noise
+    missing = 1 / (1 + np.asarray(problem.endless_tasks))
+    return prediction | {"endless": all_tasks + (none - all_tasks) * missing}
 
 
 def bayes(problem, prediction):
@@ -159,6 +219,10 @@ STUDY = Study(
             noise=0.1,
             dimensions=(12, 24),
             runs=(24, 8),
+            endless_context=20.0,
+            endless_tasks=(0.25, 0.5, 1.0, 1.5, 2.0, 4.0),
+            endless_dimensions=(32, 64),
+            endless_runs=64,
         ),
         "paper": dict(
             samples={0.0: (0.2, 0.4, 0.6, 1.5, 2.0, 3.0), 0.3: (0.5, 1.0, 2.0, 3.0)},
@@ -167,6 +231,10 @@ STUDY = Study(
             noise=0.1,
             dimensions=(32, 64),
             runs=(64, 32),
+            endless_context=100.0,
+            endless_tasks=(0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 4.0),
+            endless_dimensions=(128, 256),
+            endless_runs=64,
         ),
     },
     problem=problem,
@@ -175,6 +243,12 @@ STUDY = Study(
     claims=(
         Claim("Errors on fresh tasks.", off(0), 5, "Standard errors over layers, beside the next term in 1 / d."),
         Claim("Errors on pretrained tasks.", off(1), 5, "Standard errors over layers, beside the next term in 1 / d."),
+        Claim(
+            "After endless prompts fresh tasks are learned from as many tasks as dimensions on.",
+            off_endless,
+            5,
+            "Standard errors over draws of the tasks, beside the next term in 1 / d.",
+        ),
         Claim("No finite dimension does better than the limit.", above, 5, "Standard errors over layers."),
     ),
     rivals=(
@@ -182,6 +256,7 @@ STUDY = Study(
         Rival("Tasks are all tasks.", believing(lambda setting: setting._replace(tasks=1e9))),
         Rival("The ridge alone regularises.", believing(lambda setting: setting._replace(ridge=0.0))),
         Rival("A context's noise is that of its labels.", believing(lambda s: s._replace(context=s.context / s.noise))),
+        Rival("There is no transition in the number of tasks.", no_transition),
         Rival("Linear attention is the Bayes predictor.", bayes),
     ),
     draw=draw,

@@ -225,7 +225,7 @@ STUDY = Study(
     regimes=("bayes",),
     asks="what",
     sizes={
-        "smoke": dict(common=20, symbols=8, length=40, exact=6, stride=10, throws=2)
+        "smoke": dict(common=20, symbols=8, length=40, exact=6, stride=15, throws=2)
         | dict(width=32, batch=24, lr=1e-2, steps=1200),
         "paper": dict(common=20, symbols=8, length=80, exact=7, stride=10, throws=4)
         | dict(width=64, batch=64, lr=3e-3, steps=3000),
