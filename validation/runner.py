@@ -159,8 +159,16 @@ def _clear_up() -> None:
     """Forget what the last study compiled: whatever comes next would take up to twice as long in a full house."""
     import jax
 
-    jax.clear_caches()
-    gc.collect()
+    # Ctrl-C must wait: a `KeyboardInterrupt` within the garbage collector's callbacks would only be printed.
+    held = {signal.SIGINT} if hasattr(signal, "pthread_sigmask") else set()
+    if held:
+        signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    try:
+        jax.clear_caches()
+        gc.collect()
+    finally:
+        if held:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
 
 
 def float64() -> bool:

@@ -62,6 +62,12 @@ def sign_tasks(key, batch: int, dimension: int) -> Float[Array, "P d"]:
     return jax.random.rademacher(key, (batch, dimension), float)
 
 
+def rank_one_tasks(key, batch: int, side: int, dtype=None) -> Float[Array, "P d"]:
+    """Matrices z z^T row by row, d = side^2, with entries N(0, 1) of z: symmetric and of rank one."""
+    z = jax.random.normal(key, (batch, side), dtype)
+    return (z[:, :, None] * z[:, None, :]).reshape(batch, side**2)
+
+
 def of_one_kind(key, kinds: tuple[Callable[[jax.Array], Float[Array, "P d"]], ...]) -> Float[Array, "P d"]:
     """Each task from one of several samplers, uniformly and for itself: never a whole batch of one kind."""
     of_kind, *keys = jax.random.split(key, len(kinds) + 1)

@@ -10,6 +10,7 @@ from sims.tasks.in_context_regression import (
     of_one_kind,
     pooled_tasks,
     prompts,
+    rank_one_tasks,
     sign_tasks,
     sparse_tasks,
 )
@@ -52,6 +53,10 @@ def test_tasks():
     assert (np.count_nonzero(sparse, axis=1) == 2).all()
     near((sparse != 0).mean(axis=0), 0.5, 0.25)
     near((sparse**2).mean(axis=0), 0.5, 1.25)
+    ranked = np.asarray(rank_one_tasks(KEY, MANY, 2)).reshape(MANY, 2, 2)
+    assert np.abs(np.linalg.det(ranked)).max() < 1e-12
+    near(ranked.mean(axis=0), np.eye(2), 2.0)
+    near((ranked[:, 0] ** 2).mean(axis=0), [3.0, 1.0], [96.0, 8.0])
     signs = np.asarray(sign_tasks(KEY, MANY, 3))
     assert set(np.unique(signs)) == {-1.0, 1.0}
     near(signs.mean(axis=0), 0.0, 1.0)

@@ -378,10 +378,13 @@ def _first_root(excess: Callable, start, given) -> Float[Array, ""]:
     begin = excess(log_start, given)
     direction = jnp.where(begin > 0, 1.0, -1.0)
     grid = log_start + direction * STEPS * (jnp.log(10.0) / 8)
-    crossed = direction * excess(grid, given) < -tolerance
+    beyond = -direction * excess(grid, given)
+    crossed = beyond > tolerance
     found, still = crossed.any(), jnp.abs(begin) <= tolerance
     k = jnp.where(found, jnp.argmax(crossed), 1)
-    root = jnp.exp(_bracketed(excess, grid[k - 1], grid[k], given, found & ~still))
+    # A step that ends on the root itself may round to either side: then it lies between the steps before and after.
+    before = jnp.where(beyond[k - 1] < 0, grid[k - 1], grid[jnp.maximum(k - 2, 0)])
+    root = jnp.exp(_bracketed(excess, before, grid[k], given, found & ~still))
     return jnp.where(still, start, jnp.where(found, root, jnp.where(direction > 0, jnp.inf, 0.0)))
 
 

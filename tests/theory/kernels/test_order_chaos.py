@@ -80,6 +80,14 @@ def test_depth_leads_to_the_fixed_point_of_the_variance(weight, bias, start):
     np.testing.assert_allclose(iterated(start, weight, bias), q, rtol=1e-12)
 
 
+def test_a_search_that_steps_onto_the_fixed_point_finds_it():
+    """Starts that are whole eighths of decades away, the steps of the search, to either side."""
+    weight, bias = jnp.linspace(0.5, 3, 40)[:, None], 0.05
+    q = fixed_variance("erf", weight, bias)
+    start = q * 10 ** (jnp.arange(-16, 17) / 8)
+    np.testing.assert_allclose(fixed_variance("erf", weight, bias, start), jnp.broadcast_to(q, start.shape), rtol=1e-12)
+
+
 @given(weights, biases, st.floats(-0.9, 0.9))
 def test_depth_leads_to_the_fixed_point_of_the_covariance(weight, bias, rho):
     point = fixed_point("erf", weight, bias)
