@@ -4,7 +4,7 @@ import pytest
 
 from validation.study import check, discover, find
 
-# More than some ten seconds of CPU time each. The report runs them like all others; the tests do with `-m slow`.
+# More than some six seconds of CPU time each. The report runs them like all others; the tests do with `-m slow`.
 SLOW = {
     "bayes_icl/architectures",
     "bayes_icl/asymptotic_linear_attention",
@@ -12,6 +12,7 @@ SLOW = {
     "bayes_icl/conjunctions",
     "bayes_icl/context_tree",
     "bayes_icl/english_in_context",
+    "bayes_icl/generative_discriminative",
     "bayes_icl/hidden_concepts",
     "bayes_icl/linear_attention_drops",
     "bayes_icl/linear_bandit_transformer",
@@ -24,6 +25,7 @@ SLOW = {
     "bayes_icl/simplicity_bias",
     "bayes_icl/stacked_layers",
     "bayes_icl/task_diversity",
+    "bayes_icl/unsupervised_pretraining",
     "bayes_icl/urns",
     "bayes_icl/words_in_context",
     "deep_linear/depth",
@@ -32,12 +34,16 @@ SLOW = {
     "deep_linear/digits_whitened",
     "deep_linear/early_stopping",
     "deep_linear/gated_race",
+    "deep_linear/hierarchy",
     "deep_linear/largest_stable_step",
     "deep_linear/lazy_to_rich",
+    "deep_linear/opposing_outliers",
     "deep_linear/overtraining_peak",
+    "deep_linear/random_products",
     "deep_linear/sgd_risk",
     "deep_linear/single_output",
     "deep_linear/small_random_start",
+    "deep_linear/spiked_teacher",
     "induction/abrupt_transition",
     "induction/acquisition",
     "induction/associative_memory",
@@ -46,6 +52,8 @@ SLOW = {
     "induction/data_dependence",
     "induction/forgetting",
     "induction/formation_time",
+    "induction/inverse_permutation",
+    "induction/long_tail",
     "induction/markov_stages",
     "induction/match_and_copy",
     "induction/minimal_head",

@@ -81,6 +81,7 @@ def test_filter_of_shrinking_layers(seed, layers):
     np.testing.assert_allclose(found, by_layers(x, y, query, rates, shrinking), rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_shrinking_helps_where_directions_differ():
     """Eight layers, the best of a grid of rates and shrinkings, against gradient descent with its best rate."""
     lam = np.array([1.0, 0.02])

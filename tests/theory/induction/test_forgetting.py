@@ -17,6 +17,7 @@ RATES = dict(copy_rate=1.5, memory_rate=3.0)
 RESETS, AFTER = 120, np.array([0.0, 60.0])
 
 
+@pytest.mark.slow
 def test_against_a_race_that_is_cut_by_hand():
     interval, head = 0.5, Logits(*jnp.zeros(3))
     when, found = race_with_resets(interval, RESETS, AFTER, DATA, **RATES)
