@@ -152,23 +152,20 @@ def _work(tasks, events, options: Options, jobs: int) -> None:
             except Exception as error:
                 # Whatever a study's code raises must not stop the other studies.
                 tell("failed", name, f"{type(error).__name__}: {error}")
-            _clear_up()
+            _clear_up(stopped)
 
 
-def _clear_up() -> None:
+def _clear_up(stopped: list[bool]) -> None:
     """Forget what the last study compiled: whatever comes next would take up to twice as long in a full house."""
     import jax
 
-    # Ctrl-C must wait: a `KeyboardInterrupt` within the garbage collector's callbacks would only be printed.
-    held = {signal.SIGINT} if hasattr(signal, "pthread_sigmask") else set()
-    if held:
-        signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    # Ctrl-C is noted and waits: a `KeyboardInterrupt` within the garbage collector's callbacks would only be printed.
+    before = signal.signal(signal.SIGINT, lambda *_: stopped.append(True))
     try:
         jax.clear_caches()
         gc.collect()
     finally:
-        if held:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
+        signal.signal(signal.SIGINT, before)
 
 
 def float64() -> bool:
