@@ -31,7 +31,6 @@ from sims.probes.ntk import empirical_ntk
 from sims.tasks.digits import digits
 from sims.tasks.noisy_boundary import hinge
 from sims.training import training
-from theory.lazy_rich.laziness import relative_change
 from theory.lazy_rich.output_scale import KERNEL_ORDER, WEIGHT_ORDER
 from theory.lazy_rich.sgd_noise import noise_exponents
 from validation import style
@@ -125,7 +124,7 @@ def network(width, seed, most, batch):
         unfit = ~(data.y * scale * model(data.x)[:, 0] >= 1)
         return {
             "weights": jnp.sqrt(model.moved()) / size(model.start),
-            "features": relative_change(after, before),
+            "features": jnp.linalg.norm(after - before) / jnp.linalg.norm(before),
             "unfit": jnp.sum(unfit & (jnp.arange(most) < count)) / count,
             "error": jnp.mean(~(data.test_y * model(data.test_x)[:, 0] > 0)),
         }
