@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import importlib.metadata
 import os
+from pathlib import Path
 
 _QUICK = "--xla_backend_optimization_level=0"
 # Small programs are not worth cutting into parts for several threads: whole, they compile some 10 % sooner.
@@ -28,6 +29,20 @@ def quick_compilation() -> str:
 def collect_seldom() -> None:
     """Let Python look for cycles a hundred times less often: tracing makes many objects, of which most live on."""
     gc.set_threshold(100_000, 50, 100)
+
+
+def forget_compiled(most_maps: int = 8_000) -> None:
+    """Clear JAX's caches once this process is full of compiled programs, which slow down whatever comes next.
+
+    Each holds some memory maps. Linux gives a process 65530, and XLA crashes where there are no more.
+    """
+    import jax
+
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_text().count("\n") <= most_maps:
+        return
+    jax.clear_caches()
+    gc.collect()
 
 
 def optimisations() -> dict[str, str | bool] | None:

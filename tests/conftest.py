@@ -1,9 +1,7 @@
 """Set up once for every test: float64, shapes checked at run time, Hypothesis profiles."""
 
 import contextlib
-import gc
 import os
-from pathlib import Path
 
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -14,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
-from sims.compilation import collect_seldom, quick_compilation
+from sims.compilation import collect_seldom, forget_compiled, quick_compilation
 
 # Tests compile thousands of programs that then run for milliseconds.
 os.environ.setdefault("XLA_FLAGS", quick_compilation())
@@ -36,17 +34,11 @@ settings.register_profile("ci", derandomize=True, database=None, max_examples=15
 settings.register_profile("search", max_examples=2000, **_COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
-# Linux gives a process 65530 memory maps, and every compiled program holds some: XLA crashes where there are no more.
-_MAPS = Path("/proc/self/maps")
-_MOST_MAPS = 8_000
-
 
 def pytest_runtest_teardown(item, nextitem):
-    """Between files, forget what was compiled before the maps run out."""
-    leaves = nextitem is None or nextitem.path != item.path
-    if leaves and _MAPS.exists() and _MAPS.read_text().count("\n") > _MOST_MAPS:
-        jax.clear_caches()
-        gc.collect()
+    """Between files, forget what was compiled before the process is full."""
+    if nextitem is None or nextitem.path != item.path:
+        forget_compiled()
 
 
 @pytest.fixture

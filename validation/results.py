@@ -99,6 +99,8 @@ def files_of(summary: Mapping[str, Any], study: Study, outcome: Outcome) -> dict
         study.draw(figure, outcome.problem, outcome.prediction, outcome.observation)
         picture, print_out = io.BytesIO(), io.BytesIO()
         figure.savefig(picture, format="svg", metadata={"Date": None, "Creator": None})
+        # The layout is found; it need not be sought again.
+        figure.set_layout_engine("none")
         figure.savefig(print_out, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
         rows, words = plotted(figure), described(figure)
         plt.close(figure)

@@ -8,7 +8,6 @@ that of a cluster, a study is one job that returns the contents of its files.
 from __future__ import annotations
 
 import contextlib
-import gc
 import multiprocessing
 import os
 import queue
@@ -20,6 +19,7 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sims.compilation import forget_compiled
 from sims.workers import Setup, completed, noting_interrupts, set_up
 
 
@@ -156,14 +156,11 @@ def _work(tasks, events, options: Options, jobs: int) -> None:
 
 
 def _clear_up(stopped: list[bool]) -> None:
-    """Forget what the last study compiled: whatever comes next would take up to twice as long in a full house."""
-    import jax
-
+    """Between studies, forget what was compiled before the process is full: there a study takes up to twice as long."""
     # Ctrl-C is noted and waits: a `KeyboardInterrupt` within the garbage collector's callbacks would only be printed.
     before = signal.signal(signal.SIGINT, lambda *_: stopped.append(True))
     try:
-        jax.clear_caches()
-        gc.collect()
+        forget_compiled()
     finally:
         signal.signal(signal.SIGINT, before)
 
