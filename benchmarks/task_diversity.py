@@ -70,8 +70,8 @@ def figure(asked, peers: dict) -> list[Result]:
         points.append(point(tasks, ratios(calls, "ours", asked.rounds)["script"], 8.0))
     title = f"Task diversity of linear attention, {DIMENSION} dimensions"
     comment = (
-        "We draw every pair of every prompt, 100 pairs of 10 inputs here, which is most of the time; the script draws "
-        "a prompt's summary from its own law, of d and a few numbers. To do the same is what is left to do."
+        "Both draw a prompt's summary from its own law; ours takes a label for each of 100 pairs, and the least squares "
+        "of d (d + 1) numbers are the same on both sides."
     )
     return [Result(title, "tasks", "script / ours, CPU time", {"published script": points}, comment=comment)]
 

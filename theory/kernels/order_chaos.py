@@ -379,9 +379,8 @@ def _first_root(excess: Callable, start, given) -> Float[Array, ""]:
     direction = jnp.where(begin > 0, 1.0, -1.0)
     grid = log_start + direction * STEPS * (jnp.log(10.0) / 8)
     beyond = -direction * excess(grid, given)
-    crossed = beyond > tolerance
-    found, still = crossed.any(), jnp.abs(begin) <= tolerance
-    k = jnp.where(found, jnp.argmax(crossed), 1)
+    found, still = (beyond > tolerance).any(), jnp.abs(begin) <= tolerance
+    k = jnp.where(found, jnp.argmax(beyond > tolerance), 1)
     # A step that ends on the root itself may round to either side: then it lies between the steps before and after.
     before = jnp.where(beyond[k - 1] < 0, grid[k - 1], grid[jnp.maximum(k - 2, 0)])
     root = jnp.exp(_bracketed(excess, before, grid[k], given, found & ~still))
