@@ -70,8 +70,8 @@ def figure(asked, peers: dict) -> list[Result]:
         points.append(point(tasks, ratios(calls, "ours", asked.rounds)["script"], 8.0))
     title = f"Task diversity of linear attention, {DIMENSION} dimensions"
     comment = (
-        "Both draw a prompt's summary from its own law; ours takes a label for each of 100 pairs, and the least squares "
-        "of d (d + 1) numbers are the same on both sides."
+        "Both draw a prompt's summary from its own law; ours takes a label for each of 100 pairs; least squares "
+        "for d (d + 1) numbers are the same on both sides."
     )
     return [Result(title, "tasks", "script / ours, CPU time", {"published script": points}, comment=comment)]
 
