@@ -17,7 +17,8 @@ import numpy as np
 
 from benchmarks.driver import console, run
 from benchmarks.kept import Result, growth, point
-from benchmarks.peer import Failed, leaves, peer, ratios_in_turns, timed
+from benchmarks.peer import Failed, leaves, peer
+from benchmarks.timing import ratios_in_turns, timed
 from sims.networks.mlp import MLP, mlp
 from sims.networks.transformer import Transformer, transformer
 from sims.probes.ntk import empirical_ntk, one_row

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.driver import console, run
-from benchmarks.kept import Result, point, spread
-from benchmarks.timing import seconds_by_round
+from benchmarks.kept import Result, point
+from benchmarks.timing import seconds_by_round, spread
 from sims.engine import Simulation, grid, simulate
 
 SAMPLES, LR = 16, 0.01

@@ -14,7 +14,8 @@ import jax
 import numpy as np
 
 from benchmarks.driver import run
-from benchmarks.kept import Result, growth, point, spread
+from benchmarks.kept import Result, growth, point
+from benchmarks.timing import spread
 from benchmarks.training import BATCH, SETTINGS, task_of, trained
 from sims.engine import Runs, simulate
 from sims.item_label_training import training_of

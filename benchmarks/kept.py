@@ -5,14 +5,13 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
-from benchmarks.timing import seconds_by_round, slope
+from benchmarks.timing import seconds_by_round, slope, spread
 from sims.checkpoints import write_atomically
 from validation import results
 
@@ -38,11 +37,6 @@ class Result(NamedTuple):
     aim: float | None = None
     comment: str = ""
     exponents: Mapping[str, Sequence[float]] | None = None
-
-
-def spread(values: Sequence[float]) -> list[float]:
-    """Least, median and largest."""
-    return [float(f(values)) for f in (min, statistics.median, max)]
 
 
 def point(x: object, ratio: Sequence[float] | float, aim: float | None = None) -> dict[str, Any]:

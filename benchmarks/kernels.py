@@ -21,8 +21,8 @@ import numpy as np
 
 from benchmarks.driver import run
 from benchmarks.kept import Result, growth, point
-from benchmarks.peer import leaves, peer, ratios_in_turns, timed
-from benchmarks.timing import ratios
+from benchmarks.peer import leaves, peer
+from benchmarks.timing import ratios, ratios_in_turns, timed
 from theory.kernels.infinite import kernels
 
 DIMENSION = 64

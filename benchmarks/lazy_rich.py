@@ -23,8 +23,8 @@ import numpy as np
 import optax
 
 from benchmarks.driver import run
-from benchmarks.kept import Result, growth, point, spread
-from benchmarks.timing import seconds_by_round
+from benchmarks.kept import Result, growth, point
+from benchmarks.timing import seconds_by_round, spread
 from sims.engine import Runs, Simulation, grid, simulate
 from sims.networks.centred import centred
 from sims.networks.mlp import mlp, squared_error

@@ -23,7 +23,7 @@ from scipy.optimize import brentq
 from benchmarks.driver import console, run
 from benchmarks.environments import REPOSITORIES, repository
 from benchmarks.kept import Result, growth, point
-from benchmarks.peer import ratios_in_turns, timed
+from benchmarks.timing import ratios_in_turns, timed
 from theory.kernels.learning_curves import effective_ridge
 
 MODES, COUNTS = 10_000, 89

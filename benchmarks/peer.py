@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from benchmarks.environments import interpreter
-from benchmarks.kept import spread
 
 ROOT = Path(__file__).parents[1]
 
@@ -75,26 +71,6 @@ def peer(folder: Path, environment: str, script: str, precision: str = "float32"
     finally:
         if found:
             found.end()
-
-
-def timed(call: Callable[[], object]) -> Callable[[], float]:
-    """A function that gives the CPU seconds of one of our calls, which is compiled, and repeated for 20 ms or more."""
-
-    def spent(repeats: int) -> float:
-        start = time.process_time()
-        for _ in range(repeats):
-            jax.block_until_ready(call())
-        return (time.process_time() - start) / repeats
-
-    jax.block_until_ready(call())
-    repeats = math.ceil(0.02 / max(spent(1), 1e-7))
-    return lambda: spent(repeats)
-
-
-def ratios_in_turns(seconds: Mapping[str, Callable[[], float]], ours: str, rounds: int) -> dict[str, list[float]]:
-    """As `timing.ratios`, of functions that give CPU seconds: `timed` for ours, `Peer.call` for others."""
-    spent = [{name: each() for name, each in seconds.items()} for _ in range(rounds)]
-    return {name: spread([one[name] / one[ours] for one in spent]) for name in seconds if name != ours}
 
 
 def leaves(folder: str | Path, name: str, arrays) -> str:

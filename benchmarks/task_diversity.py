@@ -16,14 +16,13 @@ from pathlib import Path
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.driver import run
 from benchmarks.environments import REPOSITORIES, repository
 from benchmarks.kept import Result, growth, point
 from benchmarks.timing import ratios
-from sims.networks.fitted_linear_attention import fitted_layer, layer_error, pretraining_sample, sphere_tasks
+from sims.networks.fitted_linear_attention import pretrained_layer_errors
 
 SCRIPT = "incontext-asymptotics-experiments"
 # Context over d, prompts over d^2, noise, ridge; and how often a layer is drawn and fitted.
@@ -36,13 +35,7 @@ def errors(key, d: int, tasks: int, draws: int = DRAWS):
     """Errors on fresh and on pretrained tasks of fitted layers, (draws, 2)."""
     context, n = ALPHA * d, round(TAU * d**2 / tasks) * tasks
 
-    def one(key):
-        of_tasks, of_sample = jax.random.split(key)
-        w = sphere_tasks(of_tasks, tasks, d)
-        gamma = fitted_layer(pretraining_sample(of_sample, w, n, context, NOISE), RIDGE)
-        fresh = layer_error(gamma, jnp.zeros(d), jnp.eye(d), context, NOISE)
-        return jnp.stack([fresh, layer_error(gamma, jnp.mean(w, axis=0), w.T @ w / tasks, context, NOISE)])
-
+    one = partial(pretrained_layer_errors, d=d, tasks=tasks, n=n, context=context, noise=NOISE, ridge=RIDGE)
     return jax.lax.map(one, jax.random.split(key, draws))
 
 

@@ -23,31 +23,47 @@ def least_seconds(rivals: Mapping[str, Callable[[], object]], rounds: int = 5) -
 
 def ratios(rivals: Mapping[str, Callable[[], object]], ours: str, rounds: int = 5) -> dict[str, list[float]]:
     """CPU time of each rival over that of `ours`: least, median and largest of the rounds' ratios."""
-    spent = seconds_by_round(rivals, rounds)
-    found = {name: [a / b for a, b in zip(spent[name], spent[ours], strict=True)] for name in rivals if name != ours}
-    return {name: [min(each), statistics.median(each), max(each)] for name, each in found.items()}
+    return ratios_in_turns({name: timed(call) for name, call in rivals.items()}, ours, rounds)
+
+
+def ratios_in_turns(seconds: Mapping[str, Callable[[], float]], ours: str, rounds: int) -> dict[str, list[float]]:
+    """As `ratios`, of functions that give the seconds of a call: `timed` ones of this process, or a peer's."""
+    spent = _by_round(seconds, rounds)
+    found = {name: [a / b for a, b in zip(spent[name], spent[ours], strict=True)] for name in seconds if name != ours}
+    return {name: spread(each) for name, each in found.items()}
+
+
+def spread(values: Sequence[float]) -> list[float]:
+    """Least, median and largest."""
+    return [float(f(values)) for f in (min, statistics.median, max)]
 
 
 def seconds_by_round(rivals: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """CPU seconds of one call of each rival in each round; wall-clock seconds on an accelerator."""
-    clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
-    repeats = {}
-    for name, call in rivals.items():
-        jax.block_until_ready(call())
-        once = _seconds(call, 1, clock)
-        repeats[name] = max(1, math.ceil(0.02 / max(once, 1e-7)))
-    spent: dict[str, list[float]] = {name: [] for name in rivals}
+    return _by_round({name: timed(call) for name, call in rivals.items()}, rounds)
+
+
+def _by_round(seconds: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    spent: dict[str, list[float]] = {name: [] for name in seconds}
     for _ in range(rounds):
-        for name, call in rivals.items():
-            spent[name].append(_seconds(call, repeats[name], clock))
+        for name, each in seconds.items():
+            spent[name].append(each())
     return spent
 
 
-def _seconds(call: Callable[[], object], repeats: int, clock: Callable[[], float]) -> float:
-    start = clock()
-    for _ in range(repeats):
-        jax.block_until_ready(call())
-    return (clock() - start) / repeats
+def timed(call: Callable[[], object]) -> Callable[[], float]:
+    """A function that gives the seconds of one call, which is compiled, and repeated for 20 ms or more."""
+    clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
+
+    def once(repeats: int) -> float:
+        start = clock()
+        for _ in range(repeats):
+            jax.block_until_ready(call())
+        return (clock() - start) / repeats
+
+    jax.block_until_ready(call())
+    repeats = max(1, math.ceil(0.02 / max(once(1), 1e-7)))
+    return lambda: once(repeats)
 
 
 def slope(sizes: Sequence[float], seconds: Sequence[float]) -> float:

@@ -17,7 +17,8 @@ import numpy as np
 
 from benchmarks.driver import run
 from benchmarks.kept import Result, growth, point
-from benchmarks.peer import peer, ratios_in_turns, timed
+from benchmarks.peer import peer
+from benchmarks.timing import ratios_in_turns, timed
 from sims.engine import Runs, Simulation, grid, simulate
 from sims.item_label_training import training_of
 from sims.networks.mlp import mlp, squared_error

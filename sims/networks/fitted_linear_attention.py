@@ -66,6 +66,15 @@ def layer_error(
     return 1 + noise - 2 / len(gamma) * jnp.sum(gamma * cross) + jnp.sum((gamma @ moments) * gamma) / len(gamma)
 
 
+def pretrained_layer_errors(key, d: int, tasks: int, n: int, context: int, noise, ridge) -> Float[Array, " 2"]:
+    """Errors on fresh and on its own tasks of a layer that is fitted to n prompts of so many drawn tasks."""
+    of_tasks, of_sample = jax.random.split(key)
+    w = sphere_tasks(of_tasks, tasks, d)
+    gamma = fitted_layer(pretraining_sample(of_sample, w, n, context, noise), ridge)
+    fresh = layer_error(gamma, jnp.zeros(d), jnp.eye(d), context, noise)
+    return jnp.stack([fresh, layer_error(gamma, jnp.mean(w, axis=0), w.T @ w / tasks, context, noise)])
+
+
 def best_layer(mean: Float[Array, " d"], second: Float[Array, "d d"], context: int, noise) -> Float[Array, "d e"]:
     """Gamma of the least error on those tasks: what endlessly many prompts of them would fit."""
     moments, cross = _moments(mean, second, context, noise)

@@ -10,9 +10,8 @@ import numpy as np
 
 from sims.networks.fitted_linear_attention import (
     best_layer,
-    fitted_layer,
     layer_error,
-    pretraining_sample,
+    pretrained_layer_errors,
     sphere_tasks,
 )
 from theory.bayes_icl.linear_attention_asymptotics import Pretraining, bayes_error, endless_errors, pretrained_errors
@@ -30,27 +29,15 @@ def problem(settings, seed):
     return s
 
 
-@functools.cache
-def solver(n, k, context, noise, d):
-    """Errors on fresh and on pretrained tasks of one layer fitted to fresh draws."""
-
-    @jax.jit
-    def errors(key, ridge):
-        of_tasks, of_sample = jax.random.split(key)
-        tasks = sphere_tasks(of_tasks, k, d)
-        gamma = fitted_layer(pretraining_sample(of_sample, tasks, n, context, noise), ridge)
-        fresh = layer_error(gamma, jnp.zeros(d), jnp.eye(d), context, noise)
-        return jnp.stack([fresh, layer_error(gamma, jnp.mean(tasks, axis=0), tasks.T @ tasks / k, context, noise)])
-
-    return errors
+fitted_errors = jax.jit(pretrained_layer_errors, static_argnames=("d", "tasks", "n", "context"))
 
 
 @functools.cache
 def solved(tau, ridge, context, tasks, noise, d, runs, seed):
     """Errors of all runs, (runs, 2)."""
-    errors = solver(round(tau * d**2), round(tasks * d), round(context * d), noise, d)
-    root = jax.random.fold_in(jax.random.key(seed), d)
-    return np.stack([np.asarray(errors(jax.random.fold_in(root, run), ridge or NO_RIDGE)) for run in range(runs)])
+    sizes = dict(d=d, tasks=round(tasks * d), n=round(tau * d**2), context=round(context * d))
+    keys = [jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), d), run) for run in range(runs)]
+    return np.stack([np.asarray(fitted_errors(key, **sizes, noise=noise, ridge=ridge or NO_RIDGE)) for key in keys])
 
 
 @functools.cache
