@@ -2,16 +2,19 @@
 
     python tests/mutation.py                 24 mistakes spread over theory/ and derivations/
     python tests/mutation.py --count 60 --seed 3 --only deep_linear/matrix
+    python tests/mutation.py --count 30 --only /kernels/ --keep
 
 A mistake is a wrong sign, factor, power, index or transpose in one place of a copy of the repository. Whatever no test
 notices is printed with its place: either the tests have a hole, or the change is none (a starting guess, a threshold).
-The exit code is 1 if fewer than 90 % are noticed. Nothing in the working tree is touched.
+The exit code is 1 if fewer than 90 % are noticed. Nothing in the working tree is touched, but for `--keep`: it writes
+the outcome of each family to tests/mutation.json, where whoever ran it says of each survivor why it is harmless.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import json
 import os
 import random
 import shutil
@@ -27,6 +30,7 @@ SWAPS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mul
 # Places where a number steers the computation but is no part of the formula.
 STEERING = {"rtol", "atol", "max_steps", "length", "nodes", "axis", "ndmin", "maxiter", "axes", "Interval", "symbols"}
 LEAST = 0.9
+KEPT = ROOT / "tests" / "mutation.json"
 
 
 class Mistake(NamedTuple):
@@ -144,6 +148,20 @@ def readers(copy: Path, family: str, stem: str) -> list[str]:
     return [proofs, *([mirror] if mirror in own else []), " ".join(p for p in own if p != mirror), " ".join(studies)]
 
 
+def forget_other_families(copy: Path, family: str) -> None:
+    """Removes derivations that neither the family nor what it builds on imports: most of a run would go to them."""
+    files = sorted(copy.glob("derivations/*/*.py"))
+    texts = {file: file.read_text() for file in files}
+    for file in files:
+        other, stem = file.parent.name, file.stem
+        needed = any(
+            f"from derivations.{other}.{stem} import" in text or f"from derivations.{other} import {stem}" in text
+            for text in texts.values()
+        )
+        if other != family and stem != "__init__" and not needed:
+            file.unlink()
+
+
 def noticed(mistake: Mistake) -> str:
     """The first test that fails with the mistake in place, or nothing."""
     family, stem = Path(mistake.file).parts[-2], Path(mistake.file).stem
@@ -151,6 +169,7 @@ def noticed(mistake: Mistake) -> str:
         copy = Path(folder) / "copy"
         kept = shutil.ignore_patterns(".*", "report", "__pycache__", "*.egg-info")
         shutil.copytree(ROOT, copy, ignore=kept)
+        forget_other_families(copy, family)
         (copy / mistake.file).write_text(mistake.source)
         environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
         # One mistake keeps one core busy: `--jobs` is the number of mistakes tested at a time. SymPy may look for ever
@@ -168,21 +187,40 @@ def noticed(mistake: Mistake) -> str:
     return ""
 
 
+def keep(found: list[tuple[Mistake, str]]) -> None:
+    """Writes each family's outcome; what was said of a survivor that is known stays."""
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    for family in sorted({Path(mistake.file).parts[-2] for mistake, _ in found}):
+        said = {(s["file"], s["before"], s["after"]): s["why"] for s in kept.get(family, {}).get("survivors", [])}
+        own = [(mistake, by) for mistake, by in found if Path(mistake.file).parts[-2] == family]
+        survivors = [
+            dict(file=m.file, before=m.before, after=m.after, why=said.get((m.file, m.before, m.after), ""))
+            for m, by in own
+            if not by
+        ]
+        kept[family] = {"planted": len(own), "noticed": len(own) - len(survivors), "survivors": survivors}
+    KEPT.write_text(json.dumps(kept, indent=2) + "\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--count", type=int, default=24, help="how many mistakes (default 24)")
     parser.add_argument("--seed", type=int, default=0, help="which ones (default 0)")
     parser.add_argument("--only", default="", help="only files whose path contains this")
     parser.add_argument("--jobs", type=int, default=1, help="copies tested at a time (default 1)")
+    parser.add_argument("--keep", action="store_true", help="write the outcome to tests/mutation.json")
     arguments = parser.parse_args()
     planted = chosen(arguments.count, arguments.seed, arguments.only)
-    caught = 0
+    found: list[tuple[Mistake, str]] = []
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for mistake, by in zip(planted, pool.map(noticed, planted), strict=True):
-            caught += bool(by)
+            found.append((mistake, by))
             place = f"{mistake.file}:{mistake.line}"
             print(f"{'noticed ' if by else 'MISSED  '} {place}  {mistake.before}  ->  {mistake.after}")
             print(f"          {mistake.kind}" + (f", by {by}" if by else ""), flush=True)
+            if arguments.keep:
+                keep(found)
+    caught = sum(bool(by) for _, by in found)
     print(f"{caught} of {len(planted)} mistakes noticed")
     return int(not planted or caught < LEAST * len(planted))
 
