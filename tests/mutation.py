@@ -80,7 +80,8 @@ class Planter(ast.NodeTransformer):
     def visit_BinOp(self, node):
         self.generic_visit(node)
         swap = SWAPS.get(type(node.op))
-        if swap is None or (isinstance(node.left, ast.Constant | ast.JoinedStr) and isinstance(node.left.value, str)):
+        text = isinstance(node.left, ast.JoinedStr) or isinstance(getattr(node.left, "value", None), str)
+        if swap is None or text:
             return node
         return self.here(node, "sign or factor", lambda: ast.BinOp(node.left, swap(), node.right))
 
@@ -135,17 +136,51 @@ def chosen(count: int, seed: int, only: str) -> list[Mistake]:
     return picked
 
 
-def readers(copy: Path, family: str, stem: str) -> list[str]:
-    """The tests that can see `stem`, nearest first: its proofs and own file, the family's other files, its studies."""
-    own = sorted(p.relative_to(copy).as_posix() for p in copy.glob(f"tests/theory/{family}/test_*.py"))
+def imported(path: Path) -> set[str]:
+    """Modules, and names that may be modules, that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def dependents(root: Path, top: str, module: str) -> set[str]:
+    """The modules of an island that import `module`, or one that does, and itself."""
+    imports = {
+        ".".join(path.relative_to(root).with_suffix("").parts): imported(path)
+        for path in root.glob(f"{top}/*/*.py")
+        if path.stem != "__init__"
+    }
+    found, news = {module}, {module}
+    while news:
+        news = {name for name, own in imports.items() if name not in found and own & news}
+        found |= news
+    return found
+
+
+def readers(copy: Path, mistake: Mistake) -> list[list[str]]:
+    """Tests that can see a mistake, nearest first: proofs, its own file, other files and studies that import it."""
+    top, family, stem = Path(mistake.file).with_suffix("").parts
+    proofs = ["tests/test_derivations.py", "-k", f"{family}.{stem}."]
+    used = dependents(copy, top, f"{top}.{family}.{stem}")
+    others = sorted(used - {f"{top}.{family}.{stem}"})
+    if top == "derivations":
+        names = " or ".join(".".join(name.split(".")[1:]) + "." for name in others)
+        return [proofs, ["tests/test_derivations.py", "-k", names] if names else []]
     mirror = f"tests/theory/{family}/test_{stem}.py"
+    tests = sorted(p for p in copy.glob("tests/theory/*/test_*.py") if imported(p) & used)
+    # Those that name it come before those that only reach it.
+    tests.sort(key=lambda p: f"theory.{family}.{stem}" not in imported(p))
+    rest = [name for p in tests if (name := p.relative_to(copy).as_posix()) != mirror]
     studies = [
-        f"tests/test_studies.py::test_study_holds[{family}/{p.stem}]"
-        for p in sorted(copy.glob(f"validation/studies/{family}/*.py"))
-        if f"theory.{family}.{stem}" in (text := p.read_text()) or f"theory.{family} import {stem}" in text
+        f"tests/test_studies.py::test_study_holds[{p.parent.name}/{p.stem}]"
+        for p in sorted(copy.glob("validation/studies/*/*.py"))
+        if f"theory.{family}.{stem}" in imported(p)
     ]
-    proofs = f"tests/test_derivations.py -k {family}.{stem}."
-    return [proofs, *([mirror] if mirror in own else []), " ".join(p for p in own if p != mirror), " ".join(studies)]
+    return [proofs, [mirror] if (copy / mirror).exists() else [], rest, studies]
 
 
 def forget_other_families(copy: Path, family: str) -> None:
@@ -164,7 +199,7 @@ def forget_other_families(copy: Path, family: str) -> None:
 
 def noticed(mistake: Mistake) -> str:
     """The first test that fails with the mistake in place, or nothing."""
-    family, stem = Path(mistake.file).parts[-2], Path(mistake.file).stem
+    family = Path(mistake.file).parts[-2]
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"
         kept = shutil.ignore_patterns(".*", "report", "__pycache__", "*.egg-info")
@@ -175,10 +210,10 @@ def noticed(mistake: Mistake) -> str:
         # One mistake keeps one core busy: `--jobs` is the number of mistakes tested at a time. SymPy may look for ever
         # for a proof of what is wrong; no right one takes a minute.
         pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "--timeout", "90", "-p", "no:cacheprovider"]
-        for tests in readers(copy, family, stem):
+        for tests in readers(copy, mistake):
             if not tests:
                 continue
-            done = subprocess.run([*pytest, *tests.split()], cwd=copy, env=environment, capture_output=True, text=True)
+            done = subprocess.run([*pytest, *tests], cwd=copy, env=environment, capture_output=True, text=True)
             failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
             if failed:
                 return failed[0].split(" - ")[0].split(" ", 1)[-1]
