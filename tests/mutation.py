@@ -75,6 +75,10 @@ class Planter(ast.NodeTransformer):
 
     def visit_Call(self, node):
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if name == "where":
+            # A number that stands in is most often a filler that nobody reads.
+            node.args = [arg if isinstance(arg, ast.Constant) else self.visit(arg) for arg in node.args]
+            return node
         return node if name in STEERING else self.generic_visit(node)
 
     def visit_BinOp(self, node):

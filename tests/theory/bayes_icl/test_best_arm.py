@@ -60,6 +60,16 @@ def test_arms_of_zeros_and_ones(won, lost):
     np.testing.assert_allclose(found.value, expected[1], atol=1e-12)
 
 
+def test_thousands_of_rewards():
+    """Posteriors that fill a hundredth of the interval."""
+    alpha, beta = np.array([2001.0, 2061.0, 1990.0]), np.array([2001.0, 1941.0, 1990.0])
+    arms = [stats.beta(a, b) for a, b in zip(alpha, beta, strict=True)]
+    expected = by_quadrature(arms, 0.0, 1.0, np.linspace(0.4, 0.6, 300))
+    found = beta_best_arm(alpha, beta)
+    np.testing.assert_allclose(found.probability, expected[0], atol=1e-11)
+    np.testing.assert_allclose(found.value, expected[1], atol=1e-11)
+
+
 def test_bounded_arms_by_truncated_gaussians():
     mean, precision = np.array([0.7, 0.9, 0.4]), np.array([3, 1, 5]) / 0.09
     scale = 1 / np.sqrt(precision)

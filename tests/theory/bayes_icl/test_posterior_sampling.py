@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from numpyro.infer.util import log_density
+from scipy import stats
 
 from theory.bayes_icl.posterior_sampling import (
     Sampled,
@@ -37,6 +39,54 @@ def test_logistic_regression_by_quadrature():
         weight = np.exp(prior + each[:, :t].sum(axis=1))
         wanted = weight @ (1 / (1 + np.exp(-grid @ queries.T))) / weight.sum()
         np.testing.assert_array_less(np.abs(found.mean[t] - wanted), 5 * np.asarray(found.error[t]))
+
+
+def test_joint_densities():
+    """What each model says of weights and labels together, written out with SciPy's densities."""
+    rng = np.random.default_rng(1)
+    x, y, seen, queries = (
+        rng.normal(size=(4, 4)),
+        rng.normal(size=4),
+        np.array([1, 1, 1, 0], bool),
+        rng.normal(size=(2, 4)),
+    )
+    w, z = rng.normal(size=4), rng.normal(size=(2, 2))
+    inner = {"w": rng.normal(size=(3, 4)), "b": rng.normal(size=3), "v": rng.normal(size=3)}
+    values = np.tanh(x @ inner["w"].T + inner["b"]) @ inner["v"] / 3**0.5
+    white = stats.norm(0, 1).logpdf
+    low_rank = stats.norm(x @ (z.T @ z).ravel(), 0.3**0.5).logpdf(y)
+    cases = (
+        (
+            logistic_model,
+            y > 0,
+            {"w": w},
+            {"scale": 2.0},
+            stats.norm(0, 2).logpdf(w),
+            -np.logaddexp(0, -np.sign(y) * (x @ w)),
+        ),
+        (
+            student_model,
+            y,
+            {"w": w},
+            {"scale": 2.0, "width": 0.7, "degrees": 4.0},
+            stats.norm(0, 2).logpdf(w),
+            stats.t(4, x @ w, 0.7).logpdf(y),
+        ),
+        (low_rank_model, y, {"z": z}, {"noise": 0.3, "rank": 2}, white(z), low_rank),
+        (
+            network_model,
+            y,
+            inner,
+            {"noise": 0.3, "hidden": 3},
+            np.concatenate([white(part).ravel() for part in inner.values()]),
+            stats.norm(values, 0.3**0.5).logpdf(y),
+        ),
+    )
+    for model, labels, weights, settings, prior, likelihood in cases:
+        found, _ = log_density(
+            model, [jnp.asarray(part) for part in (x, labels.astype(float), seen, queries)], settings, weights
+        )
+        assert float(found) == pytest.approx(np.sum(prior) + np.sum(likelihood[seen]), rel=1e-12), model.__name__
 
 
 @pytest.mark.slow
