@@ -171,7 +171,7 @@ STUDY = Study(
             batch=96,
             steps=1500,
             lr=3e-3,
-            runs=2,
+            runs=1,
             sequences=8192,
         ),
         "paper": dict(

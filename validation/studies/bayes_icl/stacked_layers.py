@@ -224,7 +224,7 @@ STUDY = Study(
             steps=3000,
             every=300,
             lr=0.005,
-            runs=2,
+            runs=1,
             tests=4000,
             spectra=1000,
         ),

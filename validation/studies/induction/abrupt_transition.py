@@ -203,7 +203,7 @@ STUDY = Study(
             # (items in the context, labels in all), steps and runs of each
             cases=((4, 16), (8, 16), (4, 4)),
             steps=(1000, 2600, 1000),
-            runs=(2, 3, 2),
+            runs=(2, 3, 1),
             every=20,
             batch=64,
             lr=0.3,

@@ -123,7 +123,7 @@ STUDY = Study(
             every=5,
             batch=64,
             tests=400,
-            runs=2,
+            runs=1,
             # As in the study of the abrupt transition.
             copy_rate=3.0,
             longest=60.0,

@@ -158,7 +158,7 @@ STUDY = Study(
             lr=0.3,
             steps=1280,
             batch=64,
-            runs=2,
+            runs=1,
             # One unit of time, of copying and of memory for all statistics: fitted to the first four cases.
             duration=24.0,
             copy_rate=3.0,

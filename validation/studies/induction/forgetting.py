@@ -259,7 +259,7 @@ STUDY = Study(
             # Phases are predicted for half of the training, and for so many steps later.
             late=400,
             every=50,
-            runs=2,
+            runs=1,
         ),
         "paper": dict(
             context=4,

@@ -85,7 +85,7 @@ STUDY = Study(
             every=30,
             # The mean over so many records counts as the end.
             last=5,
-            runs=2,
+            runs=1,
             copy_rate=3.0,
             longest=200.0,
         ),
