@@ -3,8 +3,8 @@
     python -m benchmarks [--only NAME ...] [--peers FOLDER] [--rounds N]
 
 Sets up an environment for each peer, once, in FOLDER; then runs one benchmark after the other, on one thread, and keeps
-what each has found where the report shows it. A peer that cannot be installed is left out, and that is said. Ctrl-C
-keeps what is written.
+what each has found where the report and README.md show it. A peer that cannot be installed is left out, and that is
+said. Ctrl-C keeps what is written.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from benchmarks.environments import ENVIRONMENTS, PEERS, REPOSITORIES, set_up
-from validation.report.aims import Aim, aims
+from validation.report.aims import Aim, aims, table
 
 ROOT = Path(__file__).parents[1]
 SPEED = ROOT / "validation" / "speed"
@@ -58,6 +58,7 @@ def main() -> None:
     except KeyboardInterrupt:
         print("\nstopped; what is written is kept", flush=True)
     summary(verdicts)
+    (ROOT / "README.md").write_text(with_table((ROOT / "README.md").read_text()))
     for name, reason in failed.items():
         print(f"without {name}, which could not be installed: {reason}")
     if len(verdicts) < len(chosen):
@@ -90,6 +91,14 @@ def ran(name: str, folder: Path, rounds: int) -> list[Aim] | None:
         return None
     kept = json.loads((SPEED / f"{name}.json").read_text())
     return [aim for result in kept["results"] for aim in aims(result)]
+
+
+def with_table(readme: str) -> str:
+    """The README with the table of what is kept, between its two marks."""
+    before, rest = readme.split("<!-- speed -->\n")
+    after = rest.split("<!-- end -->", 1)[1]
+    kept = [json.loads(path.read_text()) for path in sorted(SPEED.glob("*.json"))]
+    return f"{before}<!-- speed -->\n{table(kept)}\n<!-- end -->{after}"
 
 
 def summary(verdicts: dict[str, list[Aim] | None]) -> None:

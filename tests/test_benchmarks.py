@@ -37,6 +37,12 @@ def test_every_benchmark_is_known_to_the_command(command):
     assert asked == set(ENVIRONMENTS) | set(REPOSITORIES)
 
 
+def test_the_readme_has_the_table_of_what_is_kept(command):
+    readme = (ROOT / "README.md").read_text()
+    assert command.with_table(readme) == readme, "python -m benchmarks writes it"
+    assert command.with_table(readme.replace("| aims met |", "| aims |")) == readme
+
+
 def test_the_command_refuses_what_is_no_benchmark():
     call = [sys.executable, "-m", "benchmarks", "--only", "nothing"]
     ended = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=300)
