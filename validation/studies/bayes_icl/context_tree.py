@@ -100,49 +100,34 @@ def simulate_networks(s):
     return {"q": np.asarray(found, float)}
 
 
-def kl(p, q):
-    """Relative entropies of log laws (..., T, m) that broadcast, (..., T)."""
-    p, q = np.broadcast_arrays(p, q)
-    flat = (jnp.asarray(x.reshape(-1, *x.shape[-2:])) for x in (p, q))
-    return np.asarray(divergence(*flat)).reshape(p.shape[:-1])
-
-
-def lost(p, x):
-    """Losses of log laws (..., T, m) on answers that broadcast, (..., T)."""
-    p, x = np.asarray(p), np.broadcast_to(x, np.shape(p)[:-1])
-    return np.asarray(
-        losses(jnp.asarray(p.reshape(-1, *p.shape[-2:])), jnp.asarray(x.reshape(-1, x.shape[-1])))
-    ).reshape(x.shape)
-
-
 def nearest(prediction, observation):
     """KL(Bayes || network) on sources over half of the smaller distance to both other ways to look at pasts."""
     q = observation["q"][:, SOURCES]
-    found = {name: np.mean(kl(prediction[name][SOURCES], q)) for name in ("bayes", "no past", "whole past")}
+    found = {name: np.mean(divergence(prediction[name][SOURCES], q)) for name in ("bayes", "no past", "whole past")}
     return float(found["bayes"] / min(found["no past"], found["whole past"]) / 0.5)
 
 
 def pythagoras(prediction, observation):
     """CE(q) - CE(p_B) - KL(p_B || q) of each string of sources, in standard errors, run by run."""
     p, q, x = prediction["bayes"][SOURCES], observation["q"][:, SOURCES], prediction["answers"][SOURCES]
-    return z_score(0.0, (lost(q, x) - lost(p, x) - kl(p, q)).mean(axis=-1), axis=1)
+    return z_score(0.0, (losses(q, x) - losses(p, x) - divergence(p, q)).mean(axis=-1), axis=1)
 
 
 def english(prediction, observation):
     """Loss of networks less that of context trees on English, over half of what the trees gain by looking at pasts."""
     x, q = prediction["answers"][ENGLISH], observation["q"][:, ENGLISH]
-    trees, blind = (lost(prediction[name][ENGLISH], x).mean() for name in ("bayes", "no past"))
-    return float(abs(lost(q, x).mean() - trees) / (blind - trees) / 0.5)
+    trees, blind = (losses(prediction[name][ENGLISH], x).mean() for name in ("bayes", "no past"))
+    return float(abs(losses(q, x).mean() - trees) / (blind - trees) / 0.5)
 
 
 def draw(figure, s, prediction, observation):
     for kind, axes, title in zip((SOURCES, ENGLISH), figure.subplots(1, 2), ("Tree sources", "English"), strict=True):
         x, t = prediction["answers"][kind], np.arange(s.length)
-        runs = lost(observation["q"][:, kind], x).mean(axis=1)
+        runs = losses(observation["q"][:, kind], x).mean(axis=1)
         axes.axhline(np.log(SYMBOLS), color=style.INK, linewidth=0.6)
-        style.theory(axes, t, lost(prediction["bayes"][kind], x).mean(axis=0), label="context-tree weighting")
-        style.rival(axes, t, lost(prediction["no past"][kind], x).mean(axis=0), label="no past")
-        whole = lost(prediction["whole past"][kind], x).mean(axis=0)
+        style.theory(axes, t, losses(prediction["bayes"][kind], x).mean(axis=0), label="context-tree weighting")
+        style.rival(axes, t, losses(prediction["no past"][kind], x).mean(axis=0), label="no past")
+        whole = losses(prediction["whole past"][kind], x).mean(axis=0)
         style.rival(axes, t, whole, label=f"always {s.depth} symbols", linestyle=":")
         style.networks(axes, t, runs.mean(axis=0), label="networks", i=1)
         axes.set(xlabel="symbols seen", title=title)

@@ -30,7 +30,6 @@ from theory.bayes_icl.unknown_names import (
 )
 from validation import style
 from validation.metrics import gap
-from validation.studies.bayes_icl.context_tree import kl, lost
 from validation.study import Claim, Problem, Rival, Study
 
 NAMES, CLASSES = 0, 1
@@ -153,7 +152,7 @@ def predict(s):
         "bayes": np.stack([text[NAMES], urns]),
         "loss": np.stack([block_loss(p) for p in exact]),
         "exact": np.stack([each(one, x[:, : s.exact]) for one, x in zip(first, s.answers, strict=True)]),
-        "known": lost(each(lambda x: block_predictions(x, s.blocks), s.known), s.known),
+        "known": losses(each(lambda x: block_predictions(x, s.blocks), s.known), s.known),
         "strength": float(strength[0]),
         "answers": s.answers,
         "blocks": (s.tested, len(s.train)),
@@ -170,7 +169,7 @@ def of_patterns(prediction, observation):
     """Loss less KL(Bayes || network) against the loss from the training part alone, at each of the first N symbols."""
     n, (tested, trained) = prediction["loss"].shape[1], prediction["blocks"]
     q, x = observation["q"][:, :, :n], prediction["answers"][:, :, :n]
-    left = lost(q, x) - kl(prediction["exact"], q) - prediction["loss"][:, None]
+    left = losses(q, x) - divergence(prediction["exact"], q) - prediction["loss"][:, None]
     mean, error = over_blocks(prediction, left)
     # The training part is a sample, too.
     return gap(0.0, mean, error * np.sqrt(1 + tested / trained))
@@ -179,8 +178,8 @@ def of_patterns(prediction, observation):
 def all_along(prediction, observation):
     """Loss beyond that of Bayes, mean size over positions, in tenths of what Bayes gains by the last quarter."""
     x, p, q = prediction["answers"], prediction["bayes"], observation["q"]
-    more = np.abs((lost(q, x) - lost(p, x)).mean(axis=1)).mean(axis=1)
-    late = lost(p, x)[..., -(x.shape[-1] // 4) :].mean(axis=(1, 2))
+    more = np.abs((losses(q, x) - losses(p, x)).mean(axis=1)).mean(axis=1)
+    late = losses(p, x)[..., -(x.shape[-1] // 4) :].mean(axis=(1, 2))
     return gap(0.0, more, (np.log(q.shape[-1]) - late) / 10)
 
 
@@ -189,8 +188,8 @@ def nearest(way, *others):
 
     def measure(prediction, observation):
         q = observation["q"][way]
-        far = min(np.mean(kl(prediction[name][way], q)) for name in others)
-        return float(np.mean(kl(prediction["bayes"][way], q)) / far / 0.5)
+        far = min(np.mean(divergence(prediction[name][way], q)) for name in others)
+        return float(np.mean(divergence(prediction["bayes"][way], q)) / far / 0.5)
 
     return measure
 
@@ -198,14 +197,14 @@ def nearest(way, *others):
 def counting_loses(prediction, observation):
     """Five standard errors over what context trees lose more than networks, in the second half of strings."""
     x = prediction["answers"][:1]
-    more = lost(prediction["trees"][:1], x) - lost(observation["q"][:1], x)
+    more = losses(prediction["trees"][:1], x) - losses(observation["q"][:1], x)
     mean, error = over_blocks(prediction, more[..., x.shape[-1] // 2 :].mean(axis=-1))
     return float(5 * error[0] / mean[0]) if mean[0] > 0 else np.inf
 
 
 def price(prediction, law):
     """What strings cost so far beyond those whose names are known."""
-    return np.cumsum((lost(law[NAMES], prediction["answers"][NAMES]) - prediction["known"]).mean(axis=0))
+    return np.cumsum((losses(law[NAMES], prediction["answers"][NAMES]) - prediction["known"]).mean(axis=0))
 
 
 def price_of_names(prediction, observation):
@@ -244,7 +243,7 @@ def draw(figure, s, prediction, observation):
     *axes, right = figure.subplots(1, 3)
     bayes = "the text, names found out", "Dirichlet counts"
     for way, place in enumerate(axes):
-        loss = lambda p, way=way: lost(p[way], x[way]).mean(axis=0) / bits  # noqa: E731
+        loss = lambda p, way=way: losses(p[way], x[way]).mean(axis=0) / bits  # noqa: E731
         style.rival(place, t, loss(prediction["single"]), label="single symbols", linestyle=":")
         style.rival(place, t, loss(prediction["pairs"]), label="pairs")
         style.theory(place, t, loss(prediction["trees"]), i=2, label="context trees", linewidth=1.4)

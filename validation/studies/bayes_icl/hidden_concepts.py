@@ -84,8 +84,8 @@ def predict(s):
 
 def worth(found, answers):
     """What a reader gains who weighs concepts by the past: nats on documents and on prompts, and in hits on prompts."""
-    documents, prompts = (np.mean(kl(p, q)) for p, q in zip(found["bayes"], found["equal"], strict=True))
-    right = [np.mean(scored(hits, found[name][PROMPTS], answers[PROMPTS])) for name in ("bayes", "equal")]
+    documents, prompts = (np.mean(divergence(p, q)) for p, q in zip(found["bayes"], found["equal"], strict=True))
+    right = [np.mean(hits(found[name][PROMPTS], answers[PROMPTS])) for name in ("bayes", "equal")]
     return {"documents": documents, "prompts": prompts, "hits": right[0] - right[1]}
 
 
@@ -124,23 +124,9 @@ def simulate_networks(s):
     return {"q": cut(s, np.asarray(found, float))}
 
 
-def kl(p, q):
-    """Relative entropies of log laws (..., T, V) that broadcast, (..., T)."""
-    p, q = np.broadcast_arrays(p, q)
-    flat = (jnp.asarray(x.reshape(-1, *x.shape[-2:])) for x in (p, q))
-    return np.asarray(divergence(*flat)).reshape(p.shape[:-1])
-
-
-def scored(score, p, x):
-    """Losses or hits of log laws (..., T, V) on answers that broadcast, (..., T)."""
-    p, x = np.asarray(p), np.broadcast_to(x, np.shape(p)[:-1])
-    flat = jnp.asarray(p.reshape(-1, *p.shape[-2:])), jnp.asarray(x.reshape(-1, x.shape[-1]))
-    return np.asarray(score(*flat)).reshape(x.shape)
-
-
 def near(prediction, observation):
     """KL(Bayes || network) over a quarter of what weighing concepts gains, on documents and where prompts ask."""
-    found = [np.mean(kl(p, q)) for p, q in zip(prediction["bayes"], observation["q"], strict=True)]
+    found = [np.mean(divergence(p, q)) for p, q in zip(prediction["bayes"], observation["q"], strict=True)]
     gains = prediction["worth"]
     return float(max(found[DOCUMENTS] / gains["documents"], found[PROMPTS] / gains["prompts"]) / 0.25)
 
@@ -148,20 +134,20 @@ def near(prediction, observation):
 def pythagoras(prediction, observation):
     """CE(q) - CE(p_B) - KL(p_B || q) at each position of documents, in standard errors, run by run."""
     p, q, x = (given[DOCUMENTS] for given in (prediction["bayes"], observation["q"], prediction["answers"]))
-    return z_score(0.0, scored(losses, q, x) - scored(losses, p, x) - kl(p, q), axis=1)
+    return z_score(0.0, losses(q, x) - losses(p, x) - divergence(p, q), axis=1)
 
 
 def on_prompts(prediction, observation):
     """Losses and hits of networks against Bayes for each number of examples, over a quarter of the same gains."""
     p, q, x = (given[PROMPTS] for given in (prediction["bayes"], observation["q"], prediction["answers"]))
-    more, less = (scored(score, q, x).mean(axis=(0, 1)) - scored(score, p, x).mean(axis=0) for score in (losses, hits))
+    more, less = (score(q, x).mean(axis=(0, 1)) - score(p, x).mean(axis=0) for score in (losses, hits))
     gains = prediction["worth"]
     return float(max(np.max(np.abs(more)) / gains["prompts"], np.max(np.abs(less)) / gains["hits"]) / 0.25)
 
 
 def learned(law, informed, x):
     """What examples gain: loss beyond those who know the concept, without examples less with half of them or more."""
-    beyond = (scored(losses, law, x) - scored(losses, informed, x)).reshape(-1, x.shape[-1]).mean(axis=0)
+    beyond = (losses(law, x) - losses(informed, x)).reshape(-1, x.shape[-1]).mean(axis=0)
     return beyond[0] - np.mean(beyond[len(beyond) // 2 :])
 
 
@@ -178,7 +164,7 @@ def draw(figure, s, prediction, observation):
         x, informed = prediction["answers"][kind], prediction["informed"][kind]
         # What is common to all readers of the same strings is no news.
         sign = -1 if score is hits else 1
-        beyond = lambda law: sign * (scored(score, law, x) - scored(score, informed, x)).mean(axis=-2)  # noqa: B023, E731
+        beyond = lambda law: sign * (score(law, x) - score(informed, x)).mean(axis=-2)  # noqa: B023, E731
         at = np.arange(x.shape[-1])
         style.rival(axes, at, beyond(prediction["equal"][kind]), label="all concepts weigh the same")
         style.theory(axes, at, beyond(prediction["bayes"][kind]), label="Bayes")

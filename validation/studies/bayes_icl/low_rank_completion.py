@@ -14,6 +14,7 @@ from sims.tasks.in_context_regression import rank_one_tasks
 from theory.bayes_icl.low_rank import rank_one_predictions
 from theory.bayes_icl.prequential import linear_predictions
 from validation import style
+from validation.metrics import z_score
 from validation.study import Claim, Problem, Rival, Study
 
 # The entries that are asked for, (11, 22, 12), as inputs x with x . vec(w) the entry.
@@ -105,7 +106,7 @@ def pythagoras(prediction, observation):
     """E (g - f)^2 - E (g - f_B)^2 - E Var f at each position, in standard errors over prompts: the largest."""
     g, truth = observation["outputs"], observation["truth"]
     left = (g - truth) ** 2 - (g - prediction["values"][0]) ** 2 - prediction["excess"]
-    return float(np.max(np.abs(left.mean(axis=0)) / (left.std(axis=0, ddof=1) / len(left) ** 0.5)))
+    return z_score(0.0, left)
 
 
 def of(which):

@@ -109,24 +109,9 @@ def simulate_networks(s):
     return {"q": found.reshape(2, s.runs, *found.shape[1:]), "at": at}
 
 
-def kl(p, q):
-    """Relative entropies of log laws (..., T, m) that broadcast, (..., T)."""
-    p, q = np.broadcast_arrays(p, q)
-    flat = (jnp.asarray(x.reshape(-1, *x.shape[-2:])) for x in (p, q))
-    return np.asarray(divergence(*flat)).reshape(p.shape[:-1])
-
-
-def lost(p, x):
-    """Losses of log laws (..., T, m) on answers that broadcast, (..., T)."""
-    p, x = np.asarray(p), np.broadcast_to(x, np.shape(p)[:-1])
-    return np.asarray(
-        losses(jnp.asarray(p.reshape(-1, *p.shape[-2:])), jnp.asarray(x.reshape(-1, x.shape[-1])))
-    ).reshape(x.shape)
-
-
 def distances(prediction, q):
     """KL(algorithm || network), mean over strings and positions, (kinds, runs, algorithms)."""
-    return kl(prediction["laws"], q[:, :, None]).mean(axis=(-1, -2))
+    return divergence(prediction["laws"], q[:, :, None]).mean(axis=(-1, -2))
 
 
 def nearest(kind):
@@ -157,15 +142,15 @@ def pythagoras(prediction, observation):
     """CE(q) - CE(p_B) - KL(p_B || q) of each string of the few chains, in standard errors, run by run."""
     p, q = prediction["laws"][FEW, :, prediction["bayes"]], observation["q"][FEW, :, -1]
     x = prediction["strings"][FEW, :, :, 1:]
-    more = lost(q, x) - lost(p, x)
-    return z_score(0.0, (more - kl(p, q)).mean(axis=-1), axis=1)
+    more = losses(q, x) - losses(p, x)
+    return z_score(0.0, (more - divergence(p, q)).mean(axis=-1), axis=1)
 
 
 def bayes_loses_least(prediction, observation):
     """How much less networks lose than Bayes on the few chains, in standard errors over strings: not at all."""
     p, q = prediction["laws"][FEW, :, prediction["bayes"]], observation["q"][FEW, :, -1]
     x = prediction["strings"][FEW, :, :, 1:]
-    less = (lost(p, x) - lost(q, x)).mean(axis=-1)
+    less = (losses(p, x) - losses(q, x)).mean(axis=-1)
     return float(np.max(less.mean(axis=1) / (less.std(axis=1, ddof=1) / np.sqrt(less.shape[1]))))
 
 
@@ -184,7 +169,7 @@ def draw(figure, s, prediction, observation):
     t = 1 + np.arange(s.length - 1)
     for kind, label, i in ((FEW, f"{s.pool} chains", 0), (FRESH, "fresh chains", 2)):
         x = prediction["strings"][kind, :, :, 1:]
-        mean = lambda y: lost(y, x).mean(axis=(0, 1))  # noqa: B023, E731
+        mean = lambda y: losses(y, x).mean(axis=(0, 1))  # noqa: B023, E731
         end = prediction["end"][kind]
         style.theory(right, t, mean(prediction["laws"][kind, :, end]), i=i, label=NAMES[end])
         style.networks(right, t, mean(observation["q"][kind, :, -1]), i=i, label=f"networks, {label}")

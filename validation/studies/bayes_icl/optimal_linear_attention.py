@@ -21,6 +21,7 @@ from sims.training import training
 from theory.bayes_icl.linear_attention import Prompts, layer_risk, optimal_layer, optimal_risk
 from theory.bayes_icl.prequential import linear_predictions
 from validation import style
+from validation.metrics import z_score
 from validation.study import Claim, Problem, Rival, Study
 
 
@@ -139,7 +140,7 @@ def pythagoras(prediction, observation):
     """E (f - w.x)^2 - E (f - f_B)^2 - E (f_B - w.x)^2, in standard errors over prompts, the worst run."""
     f, bayes, truth = observation["predicted"], prediction["bayes"], observation["truth"]
     gap = (f - truth) ** 2 - (f - bayes) ** 2 - (bayes - truth) ** 2
-    return float(np.max(np.abs(gap.mean(axis=1)) / (gap.std(axis=1) / np.sqrt(gap.shape[1]))))
+    return z_score(0.0, gap, axis=1)
 
 
 def distance(prediction, observation):
@@ -149,7 +150,7 @@ def distance(prediction, observation):
     # Noise of the query's label is in the risk, and in none of the differences.
     noiseless = prediction["risks"][at] - prediction["noise"]
     gap = (f - bayes) ** 2 + (bayes - truth) ** 2 - noiseless
-    return float(np.abs(gap.mean()) / (gap.std() / np.sqrt(len(gap))))
+    return z_score(0.0, gap)
 
 
 def draw(figure, problem, prediction, observation):

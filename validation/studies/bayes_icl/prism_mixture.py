@@ -14,6 +14,7 @@ from sims.tasks.in_context_regression import prompts
 from theory.bayes_icl.function_families import gaussian_mixture_predictions
 from theory.bayes_icl.prequential import linear_predictions
 from validation import style
+from validation.metrics import z_score
 from validation.study import Claim, Problem, Rival, Study
 
 
@@ -88,7 +89,7 @@ def pythagoras(prediction, observation):
     """E (g - f)^2 - E (g - f_B)^2 - E Var f, in standard errors over prompts."""
     g, truth, bayes = observation["outputs"], observation["truth"], prediction["values"]
     left = np.mean((g - truth) ** 2 - (g - bayes) ** 2 - prediction["excess"], axis=2)
-    return float(np.max(np.abs(left.mean(axis=1)) / (left.std(axis=1, ddof=1) / left.shape[1] ** 0.5)))
+    return z_score(0.0, left, axis=1)
 
 
 def linear_rule(given):

@@ -14,6 +14,7 @@ from sims.tasks.in_context_regression import gaussian_tasks, prompts
 from theory.bayes_icl.algorithms import gradient_descent, least_squares, prefix_predictions, ridge
 from theory.bayes_icl.prequential import linear_predictions
 from validation import style
+from validation.metrics import z_score
 from validation.study import Claim, Rival, Study
 
 NAMES = ("ridge, σ²/τ²", "ridge, σ/τ", "least squares", "one step")
@@ -108,8 +109,8 @@ def pythagoras(prediction, observation):
         g, truth = observation["outputs"][noise][-1], observation["truth"][noise]
         bayes = prediction["values"][noise][0]
         left = np.mean((g - truth) ** 2 - (g - bayes) ** 2 - prediction["excess"][noise], axis=1)
-        worst.append(abs(left.mean()) / (left.std(ddof=1) / len(left) ** 0.5))
-    return float(max(worst))
+        worst.append(z_score(0.0, left))
+    return max(worst)
 
 
 def draw(figure, problem, prediction, observation):

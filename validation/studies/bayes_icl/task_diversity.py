@@ -13,6 +13,7 @@ from sims.regression_training import regression_training
 from sims.tasks.in_context_regression import gaussian_tasks, pooled_tasks, prompts
 from theory.bayes_icl.task_diversity import deltas, task_predictors
 from validation import style
+from validation.metrics import z_score
 from validation.study import Claim, Problem, Rival, Study
 
 KINDS = ("pool", "new")
@@ -115,8 +116,8 @@ def pythagoras(prediction, observation):
         g, truth = observation["outputs"][known, "pool"], observation["truth"][known, "pool"]
         bayes = prediction["values"][known, "pool"][0]
         left = np.mean((g - truth) ** 2 - (g - bayes) ** 2 - (bayes - truth) ** 2, axis=1)
-        worst.append(abs(left.mean()) / (left.std(ddof=1) / len(left) ** 0.5))
-    return float(max(worst))
+        worst.append(z_score(0.0, left))
+    return max(worst)
 
 
 def draw(figure, given, prediction, observation):

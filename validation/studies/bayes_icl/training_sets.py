@@ -13,6 +13,7 @@ from sims.regression_training import regression_training
 from theory.bayes_icl.function_families import gaussian_mixture_predictions
 from theory.bayes_icl.prequential import linear_predictions
 from validation import style
+from validation.metrics import z_score
 from validation.study import Claim, Problem, Rival, Study
 
 
@@ -151,8 +152,7 @@ def pythagoras(prediction, observation):
     """On own frequencies: E (g - f)^2 - E (g - f_B)^2 - E Var f, in standard errors over prompts: the largest."""
     left = (observation["outputs"] - observation["truth"]) ** 2 - (observation["outputs"] - prediction["values"]) ** 2
     left = (left - prediction["excess"]).mean(axis=-1)
-    own = [left[i, : i + 1].ravel() for i in range(len(left))]
-    return float(max(abs(part.mean()) / (part.std(ddof=1) / len(part) ** 0.5) for part in own))
+    return max(z_score(0.0, left[i, : i + 1].ravel()) for i in range(len(left)))
 
 
 def draw(figure, given, prediction, observation):

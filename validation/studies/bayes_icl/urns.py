@@ -67,21 +67,6 @@ def generalising(s, prior=1.0):
     return np.reshape(np.asarray(found), (len(s.pools) + 1, s.runs, *found.shape[1:]))
 
 
-def kl(p, q):
-    """Relative entropies of log laws (..., T, m) that broadcast, (..., T)."""
-    p, q = np.broadcast_arrays(p, q)
-    flat = (jnp.asarray(x.reshape(-1, *x.shape[-2:])) for x in (p, q))
-    return np.asarray(divergence(*flat)).reshape(p.shape[:-1])
-
-
-def lost(p, x):
-    """Losses of log laws (..., T, m) on answers that broadcast, (..., T)."""
-    p, x = np.asarray(p), np.broadcast_to(x, np.shape(p)[:-1])
-    return np.asarray(
-        losses(jnp.asarray(p.reshape(-1, *p.shape[-2:])), jnp.asarray(x.reshape(-1, x.shape[-1])))
-    ).reshape(x.shape)
-
-
 def bayes(s):
     """The Bayes predictor of each run's own training distribution."""
     return np.concatenate([s.laws["memorising"], s.laws["generalising"][-1:]])
@@ -90,7 +75,7 @@ def bayes(s):
 def strategies(s, pools):
     """Losses and bits of both, one row for each pool; only the difference of losses, E KL(p_M || p_G), counts."""
     pools = list(pools)
-    gain = kl(s.laws["memorising"], s.laws["generalising"][:-1]).mean(axis=(1, 2, 3))[pools]
+    gain = divergence(s.laws["memorising"], s.laws["generalising"][:-1]).mean(axis=(1, 2, 3))[np.asarray(pools)]
     table = BITS * s.symbols * np.array(s.pools)[pools]
     return (np.zeros_like(gain)[:, None], table[:, None]), (gain[:, None], np.full((len(pools), 1), BITS * s.symbols))
 
@@ -172,20 +157,20 @@ def context_gain(prediction, observation):
     """On fresh urns, KL(Bayes || network) at the end over KL(Bayes || no context), in tenths."""
     p, q = prediction["bayes"][-1], observation["q"][-1, :, -1]
     blind = np.full_like(p, -np.log(p.shape[-1]))
-    return float(np.mean(kl(p, q)) / np.mean(kl(p, blind)) / 0.1)
+    return float(np.mean(divergence(p, q)) / np.mean(divergence(p, blind)) / 0.1)
 
 
 def memory(prediction, observation):
     """On the smallest pool, the distance to the predictor that memorises over that to the Dirichlet predictor."""
     q = observation["q"][0, :, -1]
-    near, far = (np.mean(kl(prediction[name][0], q)) for name in ("memorising", "generalising"))
+    near, far = (np.mean(divergence(prediction[name][0], q)) for name in ("memorising", "generalising"))
     return float(near / far / 0.5)
 
 
 def excess(prediction, observation):
     """CE(q) - CE(p_B) - KL(p_B || q) of each string at each position at the end, (pools and one, runs, strings, T)."""
     p, q, x = prediction["bayes"], observation["q"][:, :, -1], prediction["tests"]
-    return lost(q, x) - lost(p, x) - kl(p, q)
+    return losses(q, x) - losses(p, x) - divergence(p, q)
 
 
 def pythagoras(prediction, observation):
@@ -197,7 +182,7 @@ def loss_by_position(prediction, observation):
     """Loss of networks less KL(Bayes || network), against the loss from counts alone, over strings of all runs."""
     x, q, p = prediction["tests"][[0, -1]], observation["q"][[0, -1], :, -1], prediction["bayes"][[0, -1]]
     exact = prediction["loss"].shape[1]
-    left = (lost(q, x) - kl(p, q))[..., :exact] - prediction["loss"].reshape(2, -1, 1, exact)
+    left = (losses(q, x) - divergence(p, q))[..., :exact] - prediction["loss"].reshape(2, -1, 1, exact)
     return z_score(0.0, left.reshape(2, -1, exact), axis=1)
 
 
@@ -223,13 +208,13 @@ def differences(prediction, observation):
 
 def draw(figure, s, prediction, observation):
     left, middle, right = figure.subplots(1, 3)
-    far = lambda name, i: kl(prediction[name][i], observation["q"][i, :, -1]).mean()  # noqa: E731
+    far = lambda name, i: divergence(prediction[name][i], observation["q"][i, :, -1]).mean()  # noqa: E731
     n = np.arange(s.length)
     for i, label, colour in ((-1, "fresh urns", 0), (0, f"pool of {s.pools[0]}", 1)):
         x, q = prediction["tests"][i], observation["q"][i, :, -1]
         # Network and Bayes on the same strings: what is common to both is no noise.
         p = prediction["bayes"][i]
-        more = (lost(q, x) - lost(p, x)).mean(axis=(0, 1))
+        more = (losses(q, x) - losses(p, x)).mean(axis=(0, 1))
         rows = prediction["loss"][: s.runs] if i == 0 else prediction["loss"][s.runs :]
         style.theory(left, n[: s.exact], rows.mean(axis=0), i=colour, label=f"{label}, Bayes")
         style.networks(left, n[: s.exact], rows.mean(axis=0) + more[: s.exact], i=colour, label="networks")

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sims.engine import Runs, simulate
+from sims.probes.by_position import divergence, losses
 from sims.tasks.english import documentation
 from sims.tasks.renamed_text import dealt, thrown
 from sims.text_training import text_training
@@ -22,7 +23,6 @@ from theory.bayes_icl import unknown_names as theory
 from validation import style
 from validation.metrics import gap
 from validation.studies.bayes_icl import english_in_context as english
-from validation.studies.bayes_icl.context_tree import kl, lost
 from validation.study import Claim, Problem, Rival, Study
 
 # Words of a block, of which all are to test on or all to train on.
@@ -115,7 +115,7 @@ def predict(s):
         | of_first(s, s.train)
         | {
             "bayes": bayes,
-            "gain": np.log(s.symbols) - lost(bayes, s.answers)[:, :, -late:].mean(),
+            "gain": np.log(s.symbols) - losses(bayes, s.answers)[:, :, -late:].mean(),
             "corpus": laws(s, corpus),
             "rates": rates,
             "mean rate": mean,
@@ -130,20 +130,20 @@ def predict(s):
 def all_along(prediction, observation):
     """Loss beyond that of Bayes, mean size over positions, in tenths of what Bayes gains by the last quarter."""
     x = prediction["answers"]
-    more = lost(observation["q"], x) - lost(prediction["bayes"], x)
+    more = losses(observation["q"], x) - losses(prediction["bayes"], x)
     return gap(0.0, np.abs(more.mean(axis=1)).mean(), prediction["gain"] / 10)
 
 
 def nearest(prediction, observation):
     """KL(Bayes || network) over that of the nearest of those who count."""
-    far = lambda name: np.mean(kl(prediction[name], observation["q"]))  # noqa: E731
+    far = lambda name: np.mean(divergence(prediction[name], observation["q"]))  # noqa: E731
     return float(far("bayes") / min(far("single"), far("pairs"), far("trees")))
 
 
 def bursts(prediction, observation):
     """Five standard errors over what networks lose less than Dirichlet counts that know the words' frequencies."""
     x = prediction["answers"]
-    less = lost(prediction["corpus"], x) - lost(observation["q"], x)
+    less = losses(prediction["corpus"], x) - losses(observation["q"], x)
     mean, error = english.over_blocks(prediction, less.mean(axis=-1))
     return float(5 * error[0] / mean[0]) if mean[0] > 0 else np.inf
 
@@ -168,7 +168,7 @@ def draw(figure, s, prediction, observation):
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.25, 1.25, 0.8))
     x, q, t = prediction["answers"], observation["q"], 1 + np.arange(s.length)
     gain = lambda loss: np.cumsum(np.log(s.symbols) - loss) / np.log(2)  # noqa: E731
-    seen = lambda law: gain(lost(law, x).mean(axis=(0, 1)))  # noqa: E731
+    seen = lambda law: gain(losses(law, x).mean(axis=(0, 1)))  # noqa: E731
     style.theory(left, t, seen(prediction["trees"]), i=2, label="context trees", linewidth=1.2)
     style.theory(left, t, seen(prediction["bayes"]), label="weighed by distance")
     style.networks(left, t, seen(q), i=1, label="network")
@@ -185,7 +185,7 @@ def draw(figure, s, prediction, observation):
     middle.set(xlabel="words apart", ylabel="same word (%)", title="Words come back", ylim=(0, None))
     middle.legend(fontsize=7, loc="upper right")
     names = {"bayes": "by distance", "single": "counts", "trees": "trees", "corpus": "frequencies", "pairs": "pairs"}
-    far = [1000 * np.mean(kl(prediction[name], q)) / np.log(2) for name in names]
+    far = [1000 * np.mean(divergence(prediction[name], q)) / np.log(2) for name in names]
     colours = {"bayes": style.colour(0), "trees": style.colour(2)}
     right.barh(list(names.values()), far, color=[colours.get(name, style.RIVAL) for name in names])
     right.tick_params(axis="y", labelsize=8)
