@@ -199,6 +199,7 @@ def test_gradients_in_the_cosine():
         (lambda: batchnorm_kernels(np.eye(3), np.ones((2, 4)), depth=1), "other"),
         (lambda: batchnorm_kernels(np.eye(3), depth=1, weight_variance=0.0), "weight_variance"),
         (lambda: batchnorm_kernels_of_cosine(1.1, depth=1), "t"),
+        (lambda: batchnorm_kernels_of_cosine(-1.1, depth=1), "t"),
         (lambda: trainable_rank(0, 1, 1), "samples"),
         (lambda: trainable_rank(1, 0, 1), "width"),
     ],

@@ -165,6 +165,7 @@ def test_a_kernel_of_all_outputs():
         (lambda n, y, f, g: loss_descent(STEPS, 0.1, squared(y), n, f, g, momentum=1.0), "^momentum must be below 1"),
         (lambda n, y, f, g: softmax_margin(1.0, 1.0, 0.0, 1), "^classes must be a whole number of at least 2"),
         (lambda n, y, f, g: softmax_margin(1.0, -1.0), "^rate must be non-negative"),
+        (lambda n, y, f, g: softmax_margin(1.0, 1.0, 800.0), "^start must have a finite exponential, got 800"),
     ],
 )
 def test_refusals(call, words):
