@@ -224,7 +224,7 @@ STUDY = Study(
     regimes=("bayes",),
     asks="what",
     sizes={
-        "smoke": dict(dimension=2, context=8, noise=0.1, tests=6000, batch=64, early=60, steps=800, lr=1e-2)
+        "smoke": dict(dimension=2, context=8, noise=0.1, tests=3000, batch=64, early=60, steps=800, lr=1e-2)
         | dict(shapes=((24, 2), (24, 2), (24, 2), (65, 1), (56, 1))),
         "paper": dict(dimension=8, context=16, noise=0.1, tests=6000, batch=256, early=5000, steps=100_000, lr=1e-3)
         | dict(shapes=((128, 3), (128, 3), (128, 3), (435, 1), (376, 1))),

@@ -189,7 +189,7 @@ STUDY = Study(
     asks="what",
     sizes={
         "smoke": dict(
-            arms=2, rounds=8, layers=1, width=32, batch=64, steps=1500, lr=3e-3, runs=2, histories=8192, players=4096
+            arms=2, rounds=8, layers=1, width=32, batch=64, steps=1500, lr=3e-3, runs=1, histories=8192, players=4096
         ),
         "paper": dict(
             arms=2,

@@ -134,7 +134,7 @@ STUDY = Study(
     regimes=("bayes",),
     asks="how well",
     sizes={
-        "smoke": dict(tasks=400, context=10, dimension=2, warmup=150, draws=98, thinning=4),
+        "smoke": dict(tasks=400, context=10, dimension=2, warmup=150, draws=98, thinning=2),
         "paper": dict(tasks=4000, context=20, dimension=8, warmup=500, draws=398, thinning=5),
     },
     problem=problem,

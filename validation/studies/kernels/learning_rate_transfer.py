@@ -160,8 +160,8 @@ STUDY = Study(
             inputs=16,
             samples=24,
             steps=8,
-            networks=5,
-            together=5,
+            networks=3,
+            together=3,
             octaves=(-5.5, 2.5, 0.5),
         ),
         "paper": dict(

@@ -203,7 +203,7 @@ STUDY = Study(
     regimes=("lazy", "rich"),
     asks="what",
     sizes={
-        "smoke": dict(widths=(32, 64, 128, 256), depth=2, networks=64, together=64, inputs=4, samples=3, lr=0.5),
+        "smoke": dict(widths=(32, 64, 128, 256), depth=2, networks=32, together=32, inputs=4, samples=3, lr=0.5),
         "paper": dict(
             widths=(256, 512, 1024, 2048, 4096), depth=3, networks=40, together=1, inputs=16, samples=8, lr=0.5
         ),
