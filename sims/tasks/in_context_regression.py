@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 
 class Prompts(NamedTuple):
@@ -66,6 +66,18 @@ def rank_one_tasks(key, batch: int, side: int, dtype=None) -> Float[Array, "P d"
     """Matrices z z^T row by row, d = side^2, with entries N(0, 1) of z: symmetric and of rank one."""
     z = jax.random.normal(key, (batch, side), dtype)
     return (z[:, :, None] * z[:, None, :]).reshape(batch, side**2)
+
+
+def waves(key, frequency: Int[Array, " P"], points: int, dtype=None) -> Float[Array, "P N"]:
+    """R cos(2 pi k x / N + phi) at the points x = 0 .. N - 1 of a circle, each of its own frequency k.
+
+    R^2 / 2 is exponential and phi uniform, so that values are N(0, 1).
+    """
+    of_size, of_phase = jax.random.split(key)
+    size = jnp.sqrt(2 * jax.random.exponential(of_size, frequency.shape, dtype))
+    phase = 2 * jnp.pi * jax.random.uniform(of_phase, frequency.shape, size.dtype)
+    turns = frequency[:, None] * jnp.arange(points, dtype=size.dtype) / points
+    return size[:, None] * jnp.cos(2 * jnp.pi * turns + phase[:, None])
 
 
 def of_one_kind(key, kinds: tuple[Callable[[jax.Array], Float[Array, "P d"]], ...]) -> Float[Array, "P d"]:

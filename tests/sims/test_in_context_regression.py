@@ -13,6 +13,7 @@ from sims.tasks.in_context_regression import (
     rank_one_tasks,
     sign_tasks,
     sparse_tasks,
+    waves,
 )
 
 KEY = jax.random.key(0)
@@ -76,3 +77,14 @@ def test_kinds_differ_within_a_batch():
 def test_refusals():
     with pytest.raises(ValueError, match="support must be from 1 to the dimension 3, got 4"):
         sparse_tasks(KEY, 2, 3, 4)
+
+
+@pytest.mark.parametrize("frequency", [0, 1, 2, 3])
+def test_waves_are_gaussian_with_the_covariance_of_their_frequency(frequency):
+    drawn = np.asarray(waves(KEY, jnp.full(MANY, frequency), 6))
+    apart = np.arange(6) - np.arange(6)[:, None]
+    near(drawn.T @ drawn / MANY, np.cos(2 * np.pi * frequency * apart / 6), 2.0)
+    near(np.mean(drawn[:, 1] ** 4), 3.0, 96.0)
+    # Each has one frequency: a wave of N / 2 alternates.
+    if frequency == 3:
+        np.testing.assert_allclose(drawn[:, 1:], -drawn[:, :-1], atol=1e-5)

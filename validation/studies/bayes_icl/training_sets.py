@@ -10,46 +10,33 @@ import numpy as np
 
 from sims.engine import Runs, every, simulate
 from sims.regression_training import regression_training
-from theory.bayes_icl.function_families import gaussian_mixture_predictions
+from sims.tasks.in_context_regression import waves
+from theory.bayes_icl.function_families import fourier_features, gaussian_mixture_predictions
 from theory.bayes_icl.prequential import linear_predictions
 from validation import style
 from validation.metrics import z_score
 from validation.study import Claim, Problem, Rival, Study
 
 
-def harmonics(points):
-    """Waves on a circle of so many points, (points, points) of mean square one, and which belong to each frequency."""
-    angle = 2 * np.pi * np.arange(points)[:, None] * np.arange(points // 2 + 1) / points
-    waves = 2**0.5 * np.concatenate([np.cos(angle), np.sin(angle[:, 1 : (points + 1) // 2])], axis=1)
-    waves[:, 0] /= 2**0.5
-    if points % 2 == 0:
-        waves[:, points // 2] /= 2**0.5
-    frequency = np.concatenate([np.arange(points // 2 + 1), np.arange(1, (points + 1) // 2)])
-    return waves, frequency
-
-
-def drawn_values(key, batch, waves, masks, known, noise, dtype=None):
-    """Labels and values at all points in turn, (batch, points), of one of the `known` first frequencies each."""
-    of_set, of_weights, of_noise = jax.random.split(key, 3)
-    own = jnp.asarray(masks, dtype)[jax.random.randint(of_set, (batch,), 0, known)]
-    # A sine and a cosine share the variance that a wave alone has.
-    weights = own * jax.random.normal(of_weights, own.shape, own.dtype) / jnp.sqrt(own.sum(axis=1, keepdims=True))
-    values = weights @ jnp.asarray(waves, own.dtype).T
-    return values + jnp.sqrt(noise).astype(own.dtype) * jax.random.normal(of_noise, values.shape, own.dtype), values
+def prompts(key, frequency, points, noise, dtype=None):
+    """Labels and values without noise at all points of the circle in turn, (prompts, points)."""
+    of_waves, of_noise = jax.random.split(key)
+    values = waves(of_waves, frequency, points, dtype)
+    return values + jnp.sqrt(noise).astype(values.dtype) * jax.random.normal(
+        of_noise, values.shape, values.dtype
+    ), values
 
 
 def problem(settings, seed):
     """Frequencies in the order in which they are added to the training set; test prompts of each of them."""
     given = Problem(**settings, seed=seed)
-    given.waves, frequency = harmonics(given.points)
     # The constant comes last.
-    order = np.roll(np.arange(given.points // 2 + 1), -1)
-    given.masks = (frequency == order[:, None]).astype(float)
-    given.trained = np.arange(1, len(order) + 1)
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 2**31 - 1), len(order))
+    given.frequencies = np.roll(np.arange(given.points // 2 + 1), -1)
+    given.trained = np.arange(1, len(given.frequencies) + 1)
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 2**31 - 1), len(given.frequencies))
     drawn = [
-        drawn_values(key, given.prompts, given.waves, own[None], 1, given.noise)
-        for key, own in zip(keys, given.masks, strict=True)
+        prompts(key, jnp.full(given.prompts, k), given.points, given.noise)
+        for key, k in zip(keys, given.frequencies, strict=True)
     ]
     given.y, given.truth = (np.stack(part) for part in zip(*drawn, strict=True))
     return given
@@ -67,35 +54,38 @@ def predict(given):
 
 
 def on_prompts(given, rule):
-    """A rule for labels at all points, on all prompts."""
-    return jax.jit(jax.vmap(jax.vmap(rule)))(given.y)
+    """A rule for features and labels at all points, on all prompts."""
+    features = fourier_features(np.arange(given.points), given.points // 2, given.points / 2)
+    return jax.jit(jax.vmap(jax.vmap(lambda y: rule(features, y))))(given.y)
+
+
+def variances(given):
+    """Of the weights of all features, for each frequency: of its cosine and its sine one, (frequencies, features)."""
+    frequency = (np.arange(2 * (given.points // 2) + 1) + 1) // 2
+    return (frequency == given.frequencies[:, None]).astype(float)
 
 
 def bayes(given, known, noise=None):
     """The Bayes predictor of the first frequencies."""
-    means, noise = np.zeros((known, given.points)), given.noise if noise is None else noise
-    spread = shares(given)[:known, :, None] * np.eye(given.points)
-    return on_prompts(given, lambda y: gaussian_mixture_predictions(given.waves, y, noise, means, spread))
+    of_each, noise = variances(given)[:known], given.noise if noise is None else noise
+    spread = of_each[:, :, None] * np.eye(of_each.shape[1])
+    return on_prompts(given, lambda x, y: gaussian_mixture_predictions(x, y, noise, 0 * of_each, spread))
 
 
-def shares(given):
-    """Variances of the weights of each frequency's waves, (frequencies, points)."""
-    return given.masks / given.masks.sum(axis=1, keepdims=True)
-
-
-def linear(given):
-    """The best rule that is linear in the labels: weights with the mixture's own moments."""
-    covariance = shares(given).mean(axis=0)
-    return on_prompts(given, lambda y: linear_predictions(given.waves, y, given.noise, 0.0, covariance).mean)
+def linear(given, variance=None):
+    """The best rule that is linear in the labels: weights with the mixture's own moments, unless others are given."""
+    variance = variances(given).mean(axis=0) if variance is None else variance
+    return on_prompts(given, lambda x, y: linear_predictions(x, y, given.noise, 0.0, variance).mean)
 
 
 @functools.cache
 def network(points, batch, width, steps, lr):
     """Fresh functions at every step, of so many of the frequencies; inputs say which point is meant."""
-    waves, _ = harmonics(points)
 
     def drawn(key, settings):
-        y, _ = drawn_values(key, batch, waves, settings["masks"], settings["trained"], settings["noise"], jnp.float32)
+        of_frequency, of_prompts = jax.random.split(key)
+        which = jax.random.randint(of_frequency, (batch,), 0, settings["trained"])
+        y, _ = prompts(of_prompts, settings["frequencies"][which], points, settings["noise"], jnp.float32)
         return jnp.broadcast_to(jnp.eye(points, dtype=jnp.float32), (batch, points, points)), y
 
     return regression_training(drawn, points, points, steps=steps, lr=lr, width=width)
@@ -106,8 +96,13 @@ def simulate_networks(given):
     program = network(given.points, given.batch, given.width, given.steps, given.lr)
     n, y = len(given.trained), given.y.reshape(-1, given.points)
     x = np.broadcast_to(np.eye(given.points), (len(y), given.points, given.points))
-    shared = {"x": x, "y": y, "masks": given.masks, "noise": given.noise}
-    hyper = {name: np.broadcast_to(np.float32(part), (n, *np.shape(part))).copy() for name, part in shared.items()}
+    shared = {
+        "x": np.float32(x),
+        "y": np.float32(y),
+        "frequencies": given.frequencies,
+        "noise": np.float32(given.noise),
+    }
+    hyper = {name: np.broadcast_to(part, (n, *np.shape(part))).copy() for name, part in shared.items()}
     runs = Runs(np.full(n, given.seed), hyper | {"trained": given.trained}, (n,))
     found = simulate(program, runs, every(given.steps, given.steps), batching="map", optimised=True).records
     return {"outputs": np.asarray(found, float)[:, -1].reshape(n, *given.y.shape), "truth": given.truth}
@@ -202,10 +197,7 @@ def deviation_for_variance(given, prediction):
 
 def equal_weights(given, prediction):
     """All known frequencies count the same for ever."""
-    alone = [
-        on_prompts(given, lambda y, v=v: linear_predictions(given.waves, y, given.noise, 0.0, v).mean)
-        for v in shares(given)
-    ]
+    alone = [linear(given, of_one) for of_one in variances(given)]
     return np.stack([np.mean(alone[:known], axis=0) for known in given.trained])
 
 
@@ -216,7 +208,7 @@ STUDY = Study(
     regimes=("bayes",),
     asks="how well",
     sizes={
-        "smoke": dict(points=4, noise=0.05, batch=128, width=32, steps=800, lr=3e-3, prompts=400),
+        "smoke": dict(points=4, noise=0.05, batch=128, width=32, steps=600, lr=3e-3, prompts=400),
         "paper": dict(points=20, noise=0.01, batch=256, width=128, steps=100_000, lr=1e-3, prompts=2000),
     },
     problem=problem,
