@@ -30,6 +30,7 @@ SWAPS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mul
 # Places where a number steers the computation but is no part of the formula.
 STEERING = {"rtol", "atol", "max_steps", "length", "nodes", "axis", "ndmin", "maxiter", "axes", "reshape"}
 STEERING |= {"Interval", "symbols", "read"}
+GUARDS = {"where", "minimum", "maximum", "clip"}
 LEAST = 0.9
 KEPT = ROOT / "tests" / "mutation.json"
 
@@ -76,8 +77,8 @@ class Planter(ast.NodeTransformer):
 
     def visit_Call(self, node):
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-        if name == "where":
-            # A number that stands in is most often a filler that nobody reads.
+        if name in GUARDS:
+            # A number that stands there is most often a filler that nobody reads, or far from what is asked for.
             node.args = [arg if isinstance(arg, ast.Constant) else self.visit(arg) for arg in node.args]
             return node
         return node if name in STEERING else self.generic_visit(node)
@@ -106,7 +107,9 @@ class Planter(ast.NodeTransformer):
         return self.here(node, "number", lambda: ast.Constant(node.value + 1))
 
     def visit_Subscript(self, node):
-        # An index is shifted; the number in it counts as one place.
+        # An index is shifted; the number in it counts as one place. Sizes of an array are most often alike.
+        if getattr(node.value, "attr", "") == "shape":
+            return node
         if isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, int):
             node.value = self.visit(node.value)
             shifted = ast.Constant(-1 if node.slice.value == 0 else node.slice.value - 1)

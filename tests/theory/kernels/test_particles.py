@@ -118,6 +118,16 @@ def test_quadrature_converges():
     assert np.abs(fine - finest).max() < np.abs(coarse - finest).max() / 5 < 1e-2
 
 
+def test_nodes_of_fewer_points_than_inputs_have_their_moments():
+    x = np.array([[1.0, -2.0, 0.5]])
+    start = quadrature_neurons(x, order=4, outputs=2, readout_order=3)
+    assert start.inputs.shape == (4 * 3**2, 3)
+    seen = start.inputs @ x[0]
+    for power, moment in ((1, 0.0), (2, 1.0), (4, 3.0), (6, 15.0)):
+        assert start.mass @ seen**power == pytest.approx(moment * (x @ x.T).item() ** (power / 2), rel=1e-12, abs=1e-12)
+    np.testing.assert_allclose((start.mass * start.readout.T) @ start.readout, np.eye(2), atol=1e-12)
+
+
 def test_descent_follows_the_flow():
     t, start = np.array([0.0, 8.0]), quadrature_neurons(X, 8)
     end = mean_field_flow(t, start, X, Y, 1.0, jnp.tanh).outputs[-1]
