@@ -114,7 +114,7 @@ def test_pools():
     one = bigram_retrieval(x, CHAINS[:1])
     np.testing.assert_allclose(np.exp(one.log_law[1:]), CHAINS[0, x], rtol=1e-12)
     np.testing.assert_allclose(np.exp(one.log_law[0]), powers(CHAINS[0]), rtol=1e-10)
-    for f in (bigram_retrieval, unigram_retrieval):
+    for f in map(jax.jit, (bigram_retrieval, unigram_retrieval)):
         twice = f(x, np.concatenate([CHAINS, CHAINS])).log_law
         np.testing.assert_allclose(twice, f(x, CHAINS).log_law, rtol=1e-12)
         np.testing.assert_allclose(f(x, CHAINS, np.array([-np.inf, 0.0])).log_law, f(x, CHAINS[1:]).log_law, rtol=1e-12)

@@ -58,6 +58,9 @@ def test_the_two_samples_are_used_up(seed):
     assert c.variance >= 0 and 0 <= c.feature_ridge <= c.effective_ridge
     np.testing.assert_allclose(c.test_error, c.bias + c.variance + noise, rtol=1e-10)
     np.testing.assert_allclose(c.training_error, (ridge / (n * c.feature_ridge)) ** 2 * c.test_error, rtol=1e-8)
+    # What a unit of noise costs.
+    noisier = curve(n, k, lam, powers, m, noise + 1, 0.0, ridge)
+    np.testing.assert_allclose(noisier.test_error - c.test_error, c.overfitting_coefficient, rtol=1e-8)
 
 
 @given(seeds)
