@@ -119,6 +119,7 @@ def test_progress_by_hand():
     np.testing.assert_allclose(found.contextual, mass, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_training_forgets_class_vectors_when_told_to():
     """A reset at step 3 but not at 9: the table is new there, and drifts otherwise."""
     simulation = training_of(TASK, 6, trained_table=True, clamped=True, batch=4, tests=8, dtype=jnp.float64)

@@ -67,6 +67,7 @@ def one_task(n, samples, key=0):
     return w[0], tasks.x[0], tasks.y[0]
 
 
+@pytest.mark.slow
 def test_field_training_ends_at_a_minimum_and_blanks_do_not_matter():
     _, x, y = one_task(60, 40)
     prior = jax.random.normal(jax.random.key(5), (60,)) / 3

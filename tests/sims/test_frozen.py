@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from sims.networks.batchnorm import norm_kernel, normed_mlp
 from sims.networks.deep_random import SinceStart, preactivation_moments
@@ -42,6 +43,7 @@ def test_the_quadratic_by_hand():
     assert quadratic.loss(jnp.array([2.0, 4.0]), jnp.array([0.0, 1.0])) == 0.5 * (2 * 1 + 4 * 1)
 
 
+@pytest.mark.slow
 def test_batchnorm_alone():
     population = jax.random.normal(jax.random.key(4), (400, 3))
     network = normed_mlp(KEY, (3, 6, 5, 1), population)

@@ -37,6 +37,7 @@ def trained(network, lr, steps, y=Y):
     return simulate(simulation, grid(1), steps).records[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("momentum", [0.5, 1.7])
 def test_trained_by_gradient_descent_it_is_the_closed_form(momentum):
     """With its own kernel, step for step; also where modes oscillate."""
@@ -73,6 +74,7 @@ def test_tangent_to_the_network():
     assert any((g != 0).any() for g in jax.tree.leaves(gradient.displacement))
 
 
+@pytest.mark.slow
 def test_the_smallest_displacement_that_fits():
     ntk = kernel()
     end = interpolating(NETWORK, X[:P], Y)

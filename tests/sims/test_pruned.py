@@ -58,6 +58,7 @@ def test_training_leaves_what_is_pruned():
     assert all((a == b).all() for a, b in zip(start.masks.weights, model.masks.weights, strict=True))
 
 
+@pytest.mark.slow
 def test_path_and_curvature():
     (x, y), first, second = data(), network(0), network(1)
 
@@ -74,6 +75,7 @@ def test_path_and_curvature():
         path_losses(loss, first, second, 2)
 
 
+@pytest.mark.slow
 def test_trace():
     (x, y), net = data(), network(0)
     samples = np.asarray(hessian_trace(lambda m: squared_error(m, x, y), net, jax.random.key(3), 400))

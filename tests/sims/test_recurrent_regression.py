@@ -71,6 +71,7 @@ def drawn(key, hyper):
     return x, jnp.einsum("pnd,pd->pn", x, jax.random.normal(of_w, (32, 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "switches",
     [

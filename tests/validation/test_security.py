@@ -98,20 +98,26 @@ def test_a_size_is_no_path(tmp_path, size):
     assert not list((tmp_path / "tables").iterdir())
 
 
-@pytest.mark.parametrize(
-    "changes", [{"study": "../../../escaped"}, {"family": "../../escaped"}, {"size": "../.."}], ids=str
-)
-def test_what_a_result_is_called_is_no_path(tmp_path, monkeypatch, changes):
-    out = tmp_path / "out"
-    put(out, **changes)
-    for form in ("csv", "netcdf"):
-        arguments = ["export", NAME, "--format", form, "--report", str(out), "--out", str(tmp_path / "tables")]
-        assert CliRunner().invoke(app, arguments).exit_code == 2
-    # It takes a second, and no result has a say in it.
-    monkeypatch.setattr(report.reference, "pages", lambda families: {})
-    report.write(out, "smoke")
+CALLED = ({"study": "../../../escaped"}, {"family": "../../escaped"}, {"size": "../.."})
+
+
+@pytest.mark.parametrize("changes", CALLED, ids=str)
+@pytest.mark.parametrize("form", ["csv", "netcdf"])
+def test_what_a_result_is_called_is_no_path(tmp_path, changes, form):
+    put(tmp_path / "out", **changes)
+    arguments = ["export", NAME, "--format", form, "--report", str(tmp_path / "out"), "--out", str(tmp_path / "tables")]
+    assert CliRunner().invoke(app, arguments).exit_code == 2
     assert not outside(tmp_path)
     assert not list((tmp_path / "tables").iterdir())
+
+
+def test_the_report_does_not_follow_what_a_result_is_called(tmp_path, monkeypatch):
+    for place, changes in zip(("two_layer_modes", "exact_matrix", "depth"), CALLED, strict=True):
+        put(tmp_path / "out", f"studies/deep_linear/{place}/smoke", **changes)
+    # It takes a second, and no result has a say in it.
+    monkeypatch.setattr(report.reference, "pages", lambda families: {})
+    report.write(tmp_path / "out", "smoke")
+    assert not outside(tmp_path)
 
 
 @pytest.mark.parametrize("link", ["studies", "studies/deep_linear", f"studies/{NAME}/smoke", "checkpoints/deep_linear"])

@@ -82,6 +82,7 @@ def test_inclusion_and_exclusion(seed, t):
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_inclusion_and_exclusion_with_informative_inputs():
     for seed in range(3):
         _, x, y = example(seed)

@@ -84,6 +84,7 @@ def test_probabilities_of_all_strings():
     np.testing.assert_allclose(urn_loss(urns, N, PRIOR), on_urns, rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_who_knows_more_loses_less():
     rng = np.random.default_rng(0)
     urns = rng.dirichlet(PRIOR, 5)
@@ -126,6 +127,7 @@ def test_limits():
     np.testing.assert_allclose(big, gammaln([1e6 + 0.5, 3.5]).sum() - 2 * gammaln(0.5) - gammaln(1e6 + 4), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_sure_urns_and_finite_derivatives():
     sure = np.array([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
     np.testing.assert_allclose(urn_loss(sure, 5)[0], np.log((3 + np.arange(5)) / (1 + np.arange(5))), rtol=1e-12)

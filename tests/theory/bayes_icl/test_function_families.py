@@ -138,6 +138,7 @@ def test_fourier_features():
     np.testing.assert_array_equal(phi[:, 1:], fourier_features(x, 6, 5.0, intercept=False))
 
 
+@pytest.mark.slow
 def test_fourier_mixture_is_that_of_its_series():
     rng = np.random.default_rng(2)
     x, y = rng.uniform(-5, 5, 7), rng.normal(size=7)

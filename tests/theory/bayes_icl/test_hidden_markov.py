@@ -87,6 +87,7 @@ def test_one_concept_and_twice_the_same_are_that_concept():
         np.testing.assert_allclose(found.log_law, alone.log_law, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_concept_that_cannot_give_the_string_is_out():
     """The first concept shows 0 for ever; a 1 rules it out for good, without NaN in values or slopes."""
     start, move = np.ones((2, 1)), np.ones((2, 1, 1))

@@ -109,6 +109,7 @@ def test_names_of_symbols_do_not_matter(seed):
         np.testing.assert_allclose(f(names[x], K).log_law[:, names], f(x, K).log_law, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_pools():
     x = np.array([0, 2, 1, 1, 0])
     one = bigram_retrieval(x, CHAINS[:1])

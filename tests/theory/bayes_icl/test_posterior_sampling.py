@@ -24,6 +24,7 @@ from theory.bayes_icl.posterior_sampling import (
 FINE = Sampled(*(np.array(part) for part in ([0.1], [0.01], [1.001], [900.0], 0)))
 
 
+@pytest.mark.slow
 def test_logistic_regression_by_quadrature():
     """Two weights, every prefix of one context in a single program, the empty one included."""
     rng = np.random.default_rng(0)

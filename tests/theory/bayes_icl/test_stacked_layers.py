@@ -75,6 +75,7 @@ def test_layers_by_search():
         assert minimize(risk, start, method="Nelder-Mead", options={"maxiter": 300}).fun > found.risk - 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.0, 1.0])
 def test_layers_lie_between_steps_of_their_number_and_of_their_degree(noise):
     """k layers are a polynomial of degree (3^k - 1) / 2, of which k steps are one."""

@@ -38,6 +38,7 @@ def test_all_sequences(truth, seed):
     np.testing.assert_allclose(regret(truth, coins, 5, log_prior), found, atol=1e-11)
 
 
+@pytest.mark.slow
 @given(chances, seeds)
 def test_both_inequalities(truth, seed):
     coins, log_prior = mixture(seed)

@@ -103,6 +103,7 @@ def test_the_price_of_names(seed):
     assert price[-1] < np.log(6)
 
 
+@pytest.mark.slow
 def test_a_long_string_tells_all_names():
     """A chain of three very different symbols: its whole price is ln 6, and no more."""
     blocks = np.array([[3.0, 2, 0.2], [1, 0.2, 3], [3, 0.3, 0.2]])
@@ -149,6 +150,7 @@ def test_names_do_not_matter(seed):
     np.testing.assert_allclose(renamed_predictions(x, blocks).log_law, found, rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_impossible_blocks():
     blocks = np.zeros((2, 2))
     blocks[0, 0], blocks[0, 1], blocks[1, 0] = 3, 1, 1

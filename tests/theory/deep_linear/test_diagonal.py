@@ -205,6 +205,7 @@ def test_gradient_of_the_dual_variable(depth):
     assert np.isfinite(np.stack(slope(beta, -30.0, 0.0))).all()
 
 
+@pytest.mark.slow
 def test_gradients_of_the_flow():
     x, y, log_alpha, c = problem(1)
     t = np.array([0.0, 0.4, 1.0])

@@ -292,6 +292,7 @@ slope_of_final = jax.jit(jax.grad(final, (0, 2)))
 starts = [np.eye(3, 4) / 10, low_rank(15, (3, 4), 3) / 10, np.diag([0.1, 0, 0, 0])[:3], np.zeros((3, 4))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("w0", starts)
 def test_gradient_through_the_flow(w0):
     data, direction = task(16), low_rank(17, (3, 4), 3)

@@ -191,6 +191,7 @@ def slopes(w0, sxx, syx, t, depth):
     return jax.jacrev(lambda *given: single_output_flow(t, *given, depth).sum(), argnums=(0, 1, 2))(w0, sxx, syx)
 
 
+@pytest.mark.slow
 def test_gradients_of_the_flow():
     (w0, x, y), depth = problem(2), 3
     sxx, syx = x @ x.T, x @ y

@@ -76,6 +76,7 @@ def test_spikes_of_noisy_matrices(inputs, outputs):
     assert left_overlap(s[2], aspect) == right_overlap(s[2], aspect) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("inputs", "outputs", "layers"), [(64, 32, 2), (32, 64, 2), (64, 32, 1)])
 def test_error_of_noisy_matrices(inputs, outputs, layers):
     """Every mode of actual matrices, learned on its own, against theory with its correction, and without."""

@@ -62,6 +62,7 @@ def test_loss_weights_are_the_excess_loss(seed):
     np.testing.assert_allclose(np.sum(w * share), excess, rtol=1e-4, atol=1e-11)
 
 
+@pytest.mark.slow
 @given(seeds)
 def test_the_regularisation_path_by_brute_force(seed):
     """The best weights of a given norm, found on a fine grid of angles."""

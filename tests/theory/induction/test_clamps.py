@@ -56,6 +56,7 @@ def test_a_copied_head_moves_as_a_network_learns():
     np.testing.assert_allclose(short.logits.match[1], -slopes[0] * 1e-3 * T[1], rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_the_more_is_given_the_earlier_the_head():
     """Times of half accuracy; later a copied head, which cannot be surer than its attention, is overtaken."""
     t = np.linspace(0, 40, 801)

@@ -37,6 +37,7 @@ def test_against_a_race_that_is_cut_by_hand():
         np.testing.assert_allclose(part[RESETS], part[RESETS - 1], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_forgetting_lets_the_head_form_and_the_memory_come_back():
     """A memory that wins the race loses it where it is reset, and comes back afterwards while the head stays."""
     rates = dict(copy_rate=1.5, memory_rate=60.0)

@@ -55,6 +55,7 @@ def test_loss_is_the_mean_over_all_sequences():
     np.testing.assert_allclose(race_loss(network(), one), -network()(one)[0, one.answer[0]], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_flow_starts_as_the_network_learns():
     """Velocities from the gradient of the network on all sequences, from a start of equal memories."""
     memory, step = 0.3, 1e-5
@@ -100,6 +101,7 @@ def test_it_learns_without_end_and_loses_nothing():
     np.testing.assert_allclose([found.in_context[0], found.in_weights[0]], 1 / 16, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1e3, 1e6])
 def test_saturated(size):
     sure = outcome(Logits(size, size, size), np.full(GROUPS, size), DATA)
@@ -111,6 +113,7 @@ def test_saturated(size):
     assert jnp.isfinite(slope)
 
 
+@pytest.mark.slow
 def test_groups_of_classes():
     p, members = power_law_groups(20, 1.5, GROUPS)
     k = np.arange(1, 21.0)

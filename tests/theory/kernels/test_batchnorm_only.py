@@ -130,6 +130,7 @@ def test_other_inputs_have_the_statistics_of_the_population():
         np.testing.assert_allclose(wide[:, :2], k[:, :2], rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phi", ["relu", "erf"])
 def test_a_sphere_of_high_dimension(phi):
     """A population of +-sqrt(d) e_i has cosines 0 and 1 but for one pair in d."""

@@ -45,6 +45,7 @@ def drawn(seed):
     return Blocks.split(features @ features.T, P), y, rng.normal(size=(P, C)), rng.normal(size=(R, C)), features
 
 
+@pytest.mark.slow
 @given(seeds, st.sampled_from([0.0, 0.1]))
 def test_of_the_squared_loss_it_is_the_closed_form(seed, ridge):
     ntk, y, start, test, _ = drawn(seed)

@@ -203,6 +203,7 @@ def test_residual_blocks_and_layer_norm():
     np.testing.assert_allclose(np.diag(with_bias.nngp), 1.7 / 2 + 0.3, rtol=1e-14)
 
 
+@pytest.mark.slow
 def test_it_can_be_differentiated_everywhere():
     x = np.random.default_rng(6).normal(size=(5, 3))
     x[1], x[2], x[3] = x[0], -x[0], 0

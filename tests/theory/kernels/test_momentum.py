@@ -132,6 +132,7 @@ def test_heavy_ball_follows_its_flow_to_first_order(mass):
     np.testing.assert_allclose(np.divide(deviations[:-1], deviations[1:]), 2, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_filters_train_and_have_gradients():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(8, 4))

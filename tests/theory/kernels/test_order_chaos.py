@@ -226,6 +226,7 @@ def mixture(weight):
     return jnp.dot(jnp.array([1.0, 0.7, -0.3, 0.9, 2.0]), jnp.stack(fixed_point("erf", weight, 0.2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight", [0.7, 3.0])
 def test_gradients_are_those_of_the_implicit_function(weight):
     step = 1e-5

@@ -151,6 +151,7 @@ def test_points_outside_the_training_set():
     np.testing.assert_allclose(mirrored.outputs, -course.outputs, rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_scatter_and_shift_of_finite_width_in_the_linear_case():
     """By masses of neurons, and by the Wishart statistics of the initial second moments: the same."""
     batches, gamma, lr = whole_batches(4, 3), 1.2, 0.3

@@ -36,6 +36,7 @@ def test_anchors_of_tanh():
         np.testing.assert_allclose(quadrature_dual(jnp.tanh, q, q, c), expected, rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_the_stated_error_is_of_the_size_of_the_error():
     for function, name in ((activation("erf").function, "erf"), (activation("gelu").function, "gelu")):
         coarse = dict(radial=16, angular=6)

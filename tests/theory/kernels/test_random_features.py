@@ -103,6 +103,7 @@ def test_more_features_and_samples_help_at_the_best_ridge(seed):
     assert best(n, 1.2 * k) <= best(n, k) * 1.005
 
 
+@pytest.mark.slow
 def test_the_peak_is_at_as_many_features_as_samples():
     i = np.arange(1.0, 500)
     task = (i**-1.3, i**-1.4, 1.0, 0.3)

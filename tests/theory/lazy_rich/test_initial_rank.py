@@ -63,6 +63,7 @@ def test_scale_and_rotation_do_not_count(seed, scale):
     np.testing.assert_allclose(small_start_alignment(start, beta, white), small_start_alignment(start, beta), rtol=1e-9)
 
 
+@pytest.mark.slow
 @given(seeds, st.floats(0.1, 2))
 def test_any_scale_is_that_of_the_network(seed, scale):
     rng = np.random.default_rng(seed)

@@ -77,6 +77,7 @@ def test_a_network_goes_down_the_path_by_its_own_clock(activation, loss):
         np.testing.assert_allclose(margins[:, 0], margins[:, 1], atol=1e-9)
 
 
+@pytest.mark.slow
 def test_ends_of_the_path():
     h, a, task = population(0.0, 2000)
     both = jnp.outer(task.labels, task.labels), task.kernel

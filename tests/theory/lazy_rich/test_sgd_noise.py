@@ -38,6 +38,7 @@ def test_averages_by_sampling(chi):
         assert abs(crowding.mean() - 1) < 5 * crowding.std() / np.sqrt(len(z))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("chi", "temperature"), [(0.0, 60.0), (-0.5, 300.0), (2.5, 150.0)])
 def test_late_times_of_the_flow(chi, temperature):
     # Corrections are of relative order a margin over the noise, and noise over signal.
