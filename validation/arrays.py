@@ -15,6 +15,8 @@ import numpy as np
 
 # Larger arrays are for a simulation's own records: with them the report would grow beyond what one sends around.
 LARGEST = 2**11
+# So many numbers in all: beyond, the largest arrays are left out.
+ALTOGETHER = 2**15
 LEFT_OUT = "left out"
 
 
@@ -27,6 +29,10 @@ def as_npz(tree: Mapping[str, Any]) -> bytes:
             left_out.append(path)
         else:
             kept[path] = array
+    while sum(array.size for array in kept.values()) > ALTOGETHER:
+        path = max(kept, key=lambda path: kept[path].size)
+        left_out.append(path)
+        del kept[path]
     body = io.BytesIO()
     np.savez_compressed(body, **kept, **{LEFT_OUT: np.array(left_out, str)})
     return body.getvalue()

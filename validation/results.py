@@ -109,7 +109,7 @@ def files_of(summary: Mapping[str, Any], study: Study, outcome: Outcome) -> dict
     writer.writerow(COLUMNS)
     writer.writerows(rows)
     files = {
-        "figure.svg": _slim(picture.getvalue().decode()).encode(),
+        "figure.svg": slim(picture.getvalue().decode()).encode(),
         "figure.pdf": print_out.getvalue(),
         "plotted.csv": table.getvalue().encode(),
         "arrays.npz": as_npz({"prediction": outcome.prediction, "observation": outcome.observation}),
@@ -118,12 +118,15 @@ def files_of(summary: Mapping[str, Any], study: Study, outcome: Outcome) -> dict
     return {**files, "result.json": as_json({**summary, "alternative": words, "sha256": digests})}
 
 
-def _slim(svg: str) -> str:
-    """The same drawing in fewer letters: places to a hundredth of a point, no indentation."""
+def slim(svg: str) -> str:
+    """The same drawing in fewer letters: places to a hundredth of a point, no indentation, no names of groups."""
 
     def rounded(number: re.Match) -> str:
         return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # What is referred to are shapes and clips.
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     places = r'(?<= [dxy]=")[^"]*'
     return re.sub(r"\n\s+", "\n", re.sub(places, lambda found: re.sub(r"-?\d+\.\d{3,}", rounded, found[0]), svg))
 

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import io
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from validation import results, style
 from validation.__main__ import app
-from validation.arrays import LARGEST
+from validation.arrays import ALTOGETHER, LARGEST, as_npz
 from validation.export import arrays, export, points
 from validation.study import Claim, Outcome, Refutation, Rival, Study, Verdict
 
@@ -80,6 +81,14 @@ def test_arrays_are_kept_by_their_path_and_the_rest_is_named(report):
         assert kept[name].dtype == x.dtype
         np.testing.assert_array_equal(kept[name], x)
     assert left_out == ["observation/record/fitted", "observation/many"]
+
+
+def test_of_too_many_arrays_the_largest_are_left_out():
+    many = ALTOGETHER // LARGEST
+    tree = {"small": X, "large": [np.zeros(LARGEST)] * many, "other": X}
+    with np.load(io.BytesIO(as_npz(tree))) as kept:
+        assert kept["left out"].tolist() == ["large/0"]
+        assert len(kept.files) == many + 2
 
 
 def test_csv_has_a_row_per_point(report, tmp_path):

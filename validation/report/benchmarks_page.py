@@ -17,7 +17,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from validation import style
+from validation import results, style
 from validation.report.aims import aims
 from validation.report.markup import framed, joined, mark, scrolled, shown_figure, tally
 from validation.style import INK
@@ -119,7 +119,7 @@ def picture(found: dict) -> str:
         drawn = io.StringIO()
         figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
         plt.close(figure)
-    svg = drawn.getvalue()
+    svg = results.slim(drawn.getvalue())
     prefix = f"b{zlib.crc32(found['title'].encode())}"
     for old, new in ((' id="', f' id="{prefix}-'), ('href="#', f'href="#{prefix}-'), ("url(#", f"url(#{prefix}-")):
         svg = svg.replace(old, new)

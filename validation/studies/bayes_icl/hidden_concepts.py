@@ -208,7 +208,7 @@ STUDY = Study(
             hidden=128,
             batch=32,
             lr=5e-3,
-            steps=2800,
+            steps=2400,
             tests=512,
             runs=1,
         ),
