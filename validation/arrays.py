@@ -16,7 +16,7 @@ import numpy as np
 # Larger arrays are for a simulation's own records: with them the report would grow beyond what one sends around.
 LARGEST = 2**11
 # So many numbers in all: beyond, the largest arrays are left out.
-ALTOGETHER = 2**15
+ALTOGETHER = 2**14
 LEFT_OUT = "left out"
 
 
