@@ -14,6 +14,7 @@ SLOW = {
     "bayes_icl/english_in_context",
     "bayes_icl/generative_discriminative",
     "bayes_icl/hidden_concepts",
+    "bayes_icl/item_pools",
     "bayes_icl/linear_attention_drops",
     "bayes_icl/linear_bandit_transformer",
     "bayes_icl/low_rank_completion",

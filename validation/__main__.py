@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Annotated
@@ -156,6 +156,7 @@ def run_and_report(names, size, seed, out, resume, jobs, keep, scheduler=None, s
     """Run, print the verdicts, write the page; the exit code is 0 only if every study holds."""
     from sims.workers import default_workers
     from validation import runner
+    from validation.report import prepared
     from validation.study import select
 
     with refusing():
@@ -172,7 +173,11 @@ def run_and_report(names, size, seed, out, resume, jobs, keep, scheduler=None, s
     start, finished = time.monotonic(), {}
     code = 0
     try:
-        with elsewhere(scheduler, slurm) as executor, following(chosen, finished) as listen:
+        with (
+            prepared() as prepare,
+            elsewhere(scheduler, slurm) as executor,
+            following(chosen, finished, prepare) as listen,
+        ):
             finished.update(runner.run(chosen, options, jobs, listen, executor))
     except KeyboardInterrupt:
         code = 130
@@ -261,11 +266,11 @@ def number(value: float | None) -> str:
 class following:
     """Progress on the terminal: one bar for the studies, one line for each that is running.
 
-    Finished summaries are put into `finished` as they come, so that an interrupt finds them.
+    Finished summaries are put into `finished` as they come, so that an interrupt finds them, and given to `prepare`.
     """
 
-    def __init__(self, names: list[str], finished: dict):
-        self.names, self.finished, self.rows = names, finished, {}
+    def __init__(self, names: list[str], finished: dict, prepare: Callable[[dict], None]):
+        self.names, self.finished, self.prepare, self.rows = names, finished, prepare, {}
         self.progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -298,6 +303,7 @@ class following:
             self.progress.advance(self.whole)
             if event.what == "finished":
                 self.finished[event.study] = event.content
+                self.prepare(event.content)
             if not console.is_terminal:
                 console.print(f"{event.what}: {event.study}", highlight=False)
 

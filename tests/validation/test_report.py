@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import threading
 from html import escape as html_escape
 from pathlib import Path
 
@@ -124,6 +125,27 @@ def test_benchmarks_are_shown_as_kept(tmp_path, monkeypatch):
     for piece in ("Ridge &lt;at&gt;", "9.5", "8 to 12", "Aim: 40", "missed by the solver", "jax 0.10.2", "numpy 2.4"):
         assert piece in html, piece
     assert html.count("<svg") == 1
+
+
+def test_pages_are_prepared_while_studies_run(tmp_path, monkeypatch):
+    """Each formula of a study that is done, a broken one or not; an interrupt ends it and leaves no thread behind."""
+    made = []
+
+    def formula(name, study):
+        made.append((name, study))
+        return str(1 / (name != "broken"))
+
+    monkeypatch.setattr(report, "formula", formula)
+    monkeypatch.setattr(report.benchmarks_page, "SPEED", tmp_path)
+    (tmp_path / "linear.json").write_text("no JSON")
+    with report.prepared() as prepare:
+        prepare({"study": "lines/first", "formulas": ["broken", "whole"]})
+        prepare({"study": "lines/second", "formulas": []})
+    assert made == [("broken", "lines/first"), ("whole", "lines/first")]
+    threads = threading.active_count()
+    with pytest.raises(KeyboardInterrupt), report.prepared():
+        raise KeyboardInterrupt
+    assert threading.active_count() == threads
 
 
 def test_summary_and_points_are_machine_readable(out):

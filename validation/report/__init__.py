@@ -13,12 +13,17 @@ derivations; figures are SVG, beside the points in them and a PDF.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import functools
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from sims.checkpoints import write_atomically
 from validation import results
 from validation.report import benchmarks_page, family_page, overview, reference, study_page
+from validation.report.formulas import formula
 from validation.report.markup import ordered
 from validation.study import discover
 
@@ -35,6 +40,41 @@ def write(out: Path, size: str) -> Path:
     for name, html in pages(out, summaries, size).items():
         write_atomically(results.within(out, name), html.encode())
     return out / "index.html"
+
+
+@contextlib.contextmanager
+def prepared() -> Iterator[Callable[[dict], None]]:
+    """Within it, what pages need beside results is made and kept: drawings of benchmarks, and formulas of the studies
+    whose summaries are given to the function that it yields.
+
+    Studies run in other processes meanwhile, so that pages stand soon after the last one. An interrupt ends it; what it
+    could not make `write` makes, and says what is wrong.
+    """
+    parts: queue.SimpleQueue[Callable[[], str] | None] = queue.SimpleQueue()
+    stopped = threading.Event()
+    for text in benchmarks_page.texts():
+        parts.put(functools.partial(benchmarks_page.section, text))
+
+    def add(summary: dict) -> None:
+        for name in summary["formulas"]:
+            parts.put(functools.partial(formula, name, summary["study"]))
+
+    def make():
+        while (part := parts.get()) is not None and not stopped.is_set():
+            with contextlib.suppress(Exception):
+                part()
+
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
+    try:
+        yield add
+    except BaseException:
+        stopped.set()
+        raise
+    finally:
+        parts.put(None)
+        # Two threads must not draw at once.
+        thread.join()
 
 
 def pages(out: Path, summaries: list[dict], size: str) -> dict[str, str]:

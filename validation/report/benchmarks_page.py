@@ -6,6 +6,7 @@ ratios (peer over ours) with their spread, held against aims; or of costs agains
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import math
@@ -25,14 +26,19 @@ from validation.style import INK
 SPEED = Path(__file__).parent.parent / "speed"
 
 
+def texts() -> list[str]:
+    """What was kept of each benchmark, JSON."""
+    return [path.read_text() for path in sorted(SPEED.glob("*.json"))]
+
+
 def page(families: list[str]) -> str:
     """All committed benchmarks."""
-    kept = [json.loads(path.read_text()) for path in sorted(SPEED.glob("*.json"))]
+    kept = [json.loads(text) for text in texts()]
     body = """<h1>Speed</h1>
 <p class="lead">How long others take for the same, in units of what we take: CPU time of both, from one run on one
 machine, taking turns. Bars span the repetitions; dashes are what was aimed at, which an aim's median must reach.</p>
 """
-    body += held(kept) + "".join(map(section, kept)) or '<p class="soft">No benchmark has been kept.</p>'
+    body += held(kept) + "".join(map(section, texts())) or '<p class="soft">No benchmark has been kept.</p>'
     return framed("Speed", body, up="", families=families, here="benchmarks")
 
 
@@ -67,8 +73,10 @@ def spread(ratio: list[float]) -> str:
     return f"{number(ratio[0])} to {number(ratio[2])}" if ratio[0] < ratio[2] else ""
 
 
-def section(kept: dict) -> str:
-    """One benchmark: its results as figures, and the machine."""
+@functools.cache
+def section(text: str) -> str:
+    """One benchmark, from its JSON: its results as figures, and the machine. Drawing takes seconds: it is kept."""
+    kept = json.loads(text)
     shown = "".join(result(r) for r in kept["results"])
     peers = f" Against {escape(joined(kept['peers']))}." if kept.get("peers") else ""
     return f"""<section><h2>{escape(kept["title"])}</h2>

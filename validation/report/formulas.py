@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from html import escape
 from pathlib import Path
 from typing import Any
 
 
+@functools.cache
 def formula(name: str, study: str) -> str:
-    """One formula: its equation in MathML, what was proved of it, and the theory function that it backs."""
+    """One formula: its equation in MathML, what was proved of it, and the theory function that it backs.
+
+    SymPy takes a tenth of a second for one: it is kept.
+    """
     from derivations.formula import Formula, find  # loads SymPy
 
     try:
