@@ -242,7 +242,7 @@ STUDY = Study(
     regimes=("bayes",),
     asks="what",
     sizes={
-        "smoke": dict(rounds=8, noise=0.25, prior=0.25, layers=1, batch=128, steps=1200, lr=3e-3, histories=800)
+        "smoke": dict(rounds=8, noise=0.25, prior=0.25, layers=1, batch=128, steps=900, lr=3e-3, histories=800)
         | dict(arms=5, width=32, players=3000),
         "paper": dict(rounds=200, noise=0.09, prior=0.5, layers=4, batch=64, steps=100_000, lr=1e-4, histories=2000)
         | dict(arms=10, width=32, players=4096),

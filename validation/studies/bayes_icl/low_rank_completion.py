@@ -161,7 +161,7 @@ STUDY = Study(
     regimes=("bayes",),
     asks="what",
     sizes={
-        "smoke": dict(repeats=1, noise=0.25, angles=256, batch=128, width=32, steps=1500, lr=3e-3, prompts=2000),
+        "smoke": dict(repeats=1, noise=0.25, angles=256, batch=128, width=32, steps=1200, lr=3e-3, prompts=2000),
         "paper": dict(repeats=4, noise=0.125, angles=1024, batch=256, width=128, steps=100_000, lr=1e-3, prompts=2000),
     },
     problem=problem,

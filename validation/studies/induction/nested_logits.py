@@ -185,7 +185,7 @@ STUDY = Study(
             batch=128,
             steps=800,
             every=10,
-            runs=6,
+            runs=4,
         ),
         "paper": dict(
             cases=((2, 8), (4, 8), (4, 16), (4, 32), (8, 16), (8, 32), (8, 64), (8, 8)),

@@ -140,13 +140,15 @@ def draw(figure, problem, prediction, observation):
     left, middle, right = figure.subplots(1, 3)
     t, shown = prediction["t"], slice(None, None, 2)
     found, runs = prediction["tanh"], observation["tanh"]
-    mute, frozen_ = without_responses(problem, prediction)["tanh"], lazy(problem, prediction)["tanh"]
+    depth = problem.cases["tanh"]
+    mute = limit(problem, "tanh", depth, problem.gamma, responses=False)
+    frozen_ = limit(problem, "tanh", depth, 0.0)
     for i in range(len(problem.y)):
         style.theory(left, t, found["output"][:, i], i=i, label=f"sample {i + 1}")
         style.networks(left, t[shown], runs["output"][-1, :, shown, i].mean(axis=0), i=i)
         style.rival(left, t, mute["output"][:, i], label="no responses" if i == 0 else None)
     left.set(xlabel="time  lr · steps", ylabel="output")
-    left.set_title(f"tanh, {problem.cases['tanh']} hidden layers")
+    left.set_title(f"tanh, {depth} hidden layers")
     left.legend(loc="best", fontsize=7.5)
     for i in range(len(problem.y)):
         style.theory(middle, t, found["kernel"][:, i, i], i=i, label=f"⟨φφ⟩ of sample {i + 1}")
