@@ -22,6 +22,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 # Where a theory holds, and what it answers: the columns and the rows of the report's map.
 REGIMES = {
     "linear": "Linear networks, of any depth, width and scale of the start",
@@ -197,7 +199,9 @@ def judge(claims: tuple[Claim, ...], prediction: Prediction, observation: Observ
     verdicts = []
     for claim in claims:
         try:
-            value = float(claim.measure(prediction, observation))
+            # A wrong theory may divide by nothing. The verdict says so: infinity and NaN neither hold nor refute.
+            with np.errstate(divide="ignore", invalid="ignore"):
+                value = float(claim.measure(prediction, observation))
         except KeyError as missing:
             raise ValueError(
                 f"the claim {claim.statement!r} needs {missing}, which the prediction or the observation lacks"

@@ -64,6 +64,14 @@ def test_only_a_finite_number_holds_or_refutes(bad):
     assert not check(silent).refutations[0].holds, "NaN refutes nobody"
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_measure_that_divides_by_nothing_says_so_by_its_value_alone():
+    """Warnings of a rival's arithmetic between the lines of a run would look like faults of the program."""
+    flat = (Claim("they agree", lambda p, o: gap(p["y"], o["y"], np.abs(p["y"][:1])), 1.0, "the theory's own size"),)
+    verdict = check(line(claims=flat)).verdicts[0]
+    assert verdict.value == math.inf and not verdict.holds
+
+
 def test_refusals():
     with pytest.raises(ValueError, match="size must be one of smoke, paper, got 'huge'"):
         check(line(), size="huge")
