@@ -25,6 +25,7 @@ def wright_omega(y: Real[ArrayLike, "..."]) -> Float[Array, "..."]:
 
 
 @jax.custom_jvp
+@jax.jit
 def _omega(y):
     """Newton's method on w + ln w - y in ln w, which is convex there and converges from any start."""
     small, large = y < -2, y > 1

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from derivations.formula import Formula, Interval, prove, reference
 
-__all__ = ["CHANGES", "TOLERANCE", "agree", "answers", "drawn", "prove", "value_of", "withstand"]
+__all__ = ["CHANGES", "TOLERANCE", "agree", "answers", "drawn", "middle", "prove", "value_of", "withstand"]
 
 TOLERANCE = 1e-10
 
@@ -43,6 +43,12 @@ def drawn(interval: Interval) -> st.SearchStrategy[float]:
         return st.floats(interval.low, interval.high, allow_subnormal=False)
     low, high = np.log(interval.low), np.log(interval.high)
     return st.floats(low, high).map(lambda e: float(np.clip(np.exp(e), interval.low, interval.high)))
+
+
+def middle(formula: Formula) -> list[float]:
+    """Numbers in the middle of a formula's domain."""
+    ends = [formula.domain[a] for a in formula.arguments]
+    return [float((d.low * d.high) ** 0.5) if d.log else 0.5 * (d.low + d.high) for d in ends]
 
 
 def agree(formula: Formula, name: str = "", draws: Callable[[Callable], Callable] | None = None) -> None:
@@ -83,9 +89,7 @@ _SLOW_CALL = 0.2
 
 def withstand(formula: Formula, name: str = "") -> None:
     """The theory function answers or refuses whatever it is given: `answers`, from the middle of its domain."""
-    ends = [formula.domain[a] for a in formula.arguments]
-    middle = [float((d.low * d.high) ** 0.5) if d.log else 0.5 * (d.low + d.high) for d in ends]
-    function, arguments = function_and_arguments(formula, *middle)
+    function, arguments = function_and_arguments(formula, *middle(formula))
     answers(function, arguments, formula.keywords, f"{name or formula.title} ({formula.backs})")
 
 

@@ -126,8 +126,11 @@ def one_pass_sgd(x, y, query, seen=None, *, rate: Real[ArrayLike, ""]) -> Float[
     Source: Akyurek et al. 2023 (arXiv:2211.15661).
     """
     inputs, targets, point, given = _given(x, y, query, seen)
-    eta = positive("rate", rate)
+    return _one_pass(inputs, targets, point, given, positive("rate", rate))
 
+
+@jax.jit
+def _one_pass(inputs, targets, point, given, eta):
     def step(w, pair):
         row, target, here = pair
         return w + here * eta * (target - row @ w) * row, None

@@ -329,7 +329,12 @@ def bayes_regret(policy: Real[ArrayLike, "..."], prior: Real[ArrayLike, " two"] 
     arms, rounds = pi.shape[-1], pi.shape[0]
     if pi.ndim != 2 * arms + 1 or set(pi.shape[:-1]) != {rounds}:
         raise ValueError(f"policy must have two axes of T for each of its K arms and one of K, got shape {pi.shape}")
-    best = beta_best_arm(*(jnp.full(arms, x) for x in prior)).value
+    return _regret(pi, prior, beta_best_arm(*(jnp.full(arms, x) for x in prior)).value)
+
+
+@jax.jit
+def _regret(pi, prior, best):
+    arms, rounds = pi.shape[-1], pi.shape[0]
     seen = jnp.arange(rounds, dtype=pi.dtype)
     mean = (prior[0] + seen[:, None]) / (jnp.sum(prior) + seen[:, None] + seen)
     means = [mean.reshape((1,) * (2 * a) + (rounds,) * 2 + (1,) * (2 * (arms - a - 1))) for a in range(arms)]

@@ -99,7 +99,11 @@ def shrinking_shares(
     lam, eta, gamma = real("eigenvalues", eigenvalues), real("rates", rates), real("shrinking", shrinking)
     if eta.ndim != 1 or eta.shape != gamma.shape:
         raise ValueError(f"rates and shrinking must be vectors of one length, got shapes {eta.shape}, {gamma.shape}")
+    return _shares(lam, eta, gamma)
 
+
+@jax.jit
+def _shares(lam, eta, gamma):
     def layer(state, step):
         residual, now = state
         rate, shrink = step

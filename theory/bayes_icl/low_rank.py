@@ -49,6 +49,7 @@ def cut_gaussian(x: Real[ArrayLike, "..."]) -> CutGaussian:
     return _cut(real("x", x))
 
 
+@jax.jit
 def _cut(x):
     far = jnp.maximum(x, _FAR)
     # r_k = I_k / I_{k-1} = k / (x + r_{k+1}), from a late k down to 1.

@@ -9,6 +9,7 @@ and labels are 0 and 1.
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,11 @@ def rank_law(examples: int, d: int) -> Float[Array, "m k"]:
     Holds when: bits are independent and fair. Zero rows count.
     Source: Kovalenko 1972; derived in derivations/bayes_icl/parities.py.
     """
-    n, d = whole("examples", examples, at_least=0), whole("d", d)
+    return _ranks(whole("examples", examples, at_least=0), whole("d", d))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _ranks(n, d):
     old = jnp.exp2(jnp.arange(d + 1.0) - d)
 
     def step(p, _):

@@ -6,6 +6,7 @@ near, on either kind of task, are four numbers.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from theory.bayes_icl.discrete_tasks import pool_predictions
 from theory.bayes_icl.prequential import linear_predictions
-from theory.checks import positive, real, require
+from theory.checks import matrix, positive, real, require, whole
 
 
 class Deltas(NamedTuple):
@@ -49,10 +50,15 @@ def task_predictors(
     Holds when: tasks of the law have independent N(0, tau^2) entries.
     Source: Raventos et al. 2023 (arXiv:2306.15063).
     """
-    variance = positive("prior_variance", prior_variance)
-    of_pool = jax.lax.map(lambda prompt: pool_predictions(pool, *prompt, noise, chunk=chunk).mean, _prompts(x, y))
-    of_law = jax.vmap(lambda *prompt: linear_predictions(*prompt, noise, 0.0, variance).mean)(*_prompts(x, y))
-    return of_pool, of_law
+    w, s2, variance = matrix("pool", pool), positive("noise", noise), positive("prior_variance", prior_variance)
+    prompts = _prompts(x, y)
+    of_law = jax.vmap(lambda *prompt: linear_predictions(*prompt, s2, 0.0, variance).mean)(*prompts)
+    return _of_pool(w, prompts, s2, whole("chunk", chunk)), of_law
+
+
+@partial(jax.jit, static_argnums=3)
+def _of_pool(pool, prompts, noise, chunk):
+    return jax.lax.map(lambda prompt: pool_predictions(pool, *prompt, noise, chunk=chunk).mean, prompts)
 
 
 def deltas(

@@ -125,6 +125,7 @@ def _integral(t, theta, sxx, syx, depth: int):
     return flow(field, t, theta, **tolerances)
 
 
+@partial(jax.jit, static_argnums=2)
 def _layer_square(m2, q2, depth: int):
     """The root y > 0 of y = q2 + m2 y^{1-N}: y = a^2, the layers' singular value squared; differentiable."""
 

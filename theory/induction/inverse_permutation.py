@@ -8,6 +8,7 @@ rows that hold nothing, two layers of attention are enough. Rows are counted fro
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -54,7 +55,11 @@ def unanswerable_distribution(n: int) -> Float[Array, " n"]:
     Holds when: permutations are uniform.
     Source: rows with sigma(i) > i are excedances (MacMahon 1915, Euler's numbers); derivations.
     """
-    n = whole("n", n)
+    return _eulerian(whole("n", n))
+
+
+@partial(jax.jit, static_argnums=0)
+def _eulerian(n):
     p = jnp.zeros(n).at[0].set(1.0)
     k = jnp.arange(n)
 

@@ -205,7 +205,11 @@ def distinct_classes(context: int, classes: int) -> Float[Array, "N k"]:
     Holds when: classes are drawn uniformly with replacement.
     Source: the classical occupancy problem.
     """
-    n, k = whole("context", context), whole("classes", classes)
+    return _distinct(whole("context", context), whole("classes", classes))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _distinct(n, k):
     d = jnp.arange(k + 1.0)
 
     def longer(p, _):

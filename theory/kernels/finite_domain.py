@@ -125,6 +125,15 @@ def pointwise_curve(
     fraction = require("n", n, n < points, "must be below the number of points") / points
     task = (jnp.maximum(jnp.linalg.eigvalsh((kernel + kernel.T) / 2)[::-1] / points, 0.0), jnp.zeros(points))
     start = jnp.full(points, points * domain_curve(n, task, ridge).effective_ridge)
+    omega, inverse, g, slope = _self_energies(kernel, ridge, fraction, start)
+    squares = jnp.sum((inverse @ y) ** 2, axis=1)
+    unseen, seen = jnp.linalg.solve(slope, jnp.stack([1 / g, g], axis=1)).T
+    return PointwiseCurve(omega, fraction * jnp.mean(unseen * squares), ridge**2 / n * jnp.sum(seen * squares))
+
+
+@jax.jit
+def _self_energies(kernel, ridge, fraction, start):
+    """omega, R, its diagonal and J: Newton's method on (omega_i - ridge) g_i = 1 - n/M."""
 
     def state(omega):
         inverse = jnp.linalg.inv(kernel + jnp.diag(omega))
@@ -141,7 +150,4 @@ def pointwise_curve(
     near = jnp.finfo(kernel.dtype).eps ** 0.6
     start = (start, jnp.full((), jnp.inf, kernel.dtype), 0)
     omega, *_ = jax.lax.while_loop(lambda carry: (carry[1] > near) & (carry[2] < 100), newton, start)
-    inverse, g, slope = state(omega)
-    squares = jnp.sum((inverse @ y) ** 2, axis=1)
-    unseen, seen = jnp.linalg.solve(slope, jnp.stack([1 / g, g], axis=1)).T
-    return PointwiseCurve(omega, fraction * jnp.mean(unseen * squares), ridge**2 / n * jnp.sum(seen * squares))
+    return omega, *state(omega)

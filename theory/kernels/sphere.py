@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
@@ -42,6 +42,11 @@ def legendre(t: Real[ArrayLike, "..."], degrees: int, d: int) -> Float[Array, ".
     """
     t = within("t", t, -1.0, 1.0)
     degrees, d = whole("degrees", degrees, at_least=0), whole("d", d, at_least=2)
+    return _legendre(t, degrees, float(d))
+
+
+@partial(jax.jit, static_argnums=1)
+def _legendre(t, degrees, d):
     k = jnp.arange(1.0, max(degrees, 1), dtype=t.dtype)
 
     def above(pair, k):

@@ -115,6 +115,7 @@ def trained_overlaps(
     return _trained(rho, first, second, within("gate", gate, -1.0, 1.0))
 
 
+@jax.jit
 def _margin(margin, push, variance):
     def step(s, _):
         g, slope = _force(s, variance)
@@ -130,6 +131,7 @@ def _force(s, variance):
     return k / jnp.sqrt(variance), -k * (k + u) / variance
 
 
+@jax.jit
 def _field(drive, pull):
     def step(theta, _):
         m = jnp.tanh(theta)
