@@ -35,6 +35,29 @@ settings.register_profile("search", max_examples=2000, **_COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+# Grows with every program that is compiled.
+_compiled = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, *_, **__: _compiled.append(event) if event == "/jax/core/compile/backend_compile_duration" else None
+)
+
+
+@pytest.fixture
+def compiled_again():
+    """How many programs a second call of a function compiles.
+
+    A loop whose body is a new closure is compiled at each call: a hundred times the price of the numbers.
+    """
+
+    def counted(function):
+        function()
+        before = len(_compiled)
+        function()
+        return len(_compiled) - before
+
+    return counted
+
+
 def pytest_runtest_teardown(item, nextitem):
     """Between files, forget what was compiled before the process is full."""
     if nextitem is None or nextitem.path != item.path:

@@ -412,13 +412,21 @@ def test_every_public_function_is_given_bad_input_or_has_a_reason_not_to_be():
     assert not wrong, f"each needs exactly one of a formula, an example, a reason: {wrong}"
 
 
+# What they are given to integrate is a function, mostly a new one at each call.
+GIVEN_A_LOSS = ("kernels.cross_entropy.loss_flow", "kernels.cross_entropy.loss_descent")
+
+
 def marked(name):
     return pytest.param(name, marks=[pytest.mark.slow] if name.removeprefix("theory.") in LONG.split() else [])
 
 
 @pytest.mark.parametrize("name", [marked(name) for name in EXAMPLES])
-def test_bad_input_is_refused_or_answered(name):
+def test_bad_input_is_refused_or_answered(name, compiled_again):
     module, function = name.rsplit(".", 1)
     arguments, keywords, of = EXAMPLES[name]()
     function = of(getattr(importlib.import_module(module), function))
     answers(lambda given, named: function(*given, **named), (arguments, keywords), name=name)
+    if name.removeprefix("theory.") not in GIVEN_A_LOSS:
+        assert not compiled_again(lambda: function(*arguments, **keywords)), (
+            f"{name} is compiled again by a second call"
+        )

@@ -13,12 +13,6 @@ FIRST = {formula.backs: name for name, formula in reversed(FORMULAS.items())}
 # Parts of solvers, whose callers have checked what they pass on.
 INNER = ("theory.deep_linear.riccati.", "theory.kernels.pairs.")
 
-# Grows with every program that is compiled.
-COMPILED = []
-jax.monitoring.register_event_duration_secs_listener(
-    lambda event, _, **__: COMPILED.append(event) if event == "/jax/core/compile/backend_compile_duration" else None
-)
-
 
 @pytest.mark.parametrize("name", FORMULAS)
 def test_proofs_simplify_to_zero(name):
@@ -26,26 +20,18 @@ def test_proofs_simplify_to_zero(name):
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-def test_theory_function_is_the_textbook_form(name):
+def test_theory_function_is_the_textbook_form(name, compiled_again):
     agree(FORMULAS[name], name)
     # In the same process as above, where the function is compiled.
     if not FORMULAS[name].backs.startswith(INNER) and name == FIRST[FORMULAS[name].backs]:
         withstand(FORMULAS[name], name)
-    # A loop whose body is a new closure is compiled at each call: a thousand times the price of the numbers.
-    again = lambda: value_of(FORMULAS[name], *middle(FORMULAS[name]))  # noqa: E731
-    assert not compiled_by_a_second_call(again), f"{FORMULAS[name].backs} is compiled again by a second call"
+    again = compiled_again(lambda: value_of(FORMULAS[name], *middle(FORMULAS[name])))
+    assert not again, f"{FORMULAS[name].backs} is compiled again by a second call"
 
 
-def compiled_by_a_second_call(function):
-    function()
-    COMPILED.clear()
-    function()
-    return len(COMPILED)
-
-
-def test_a_second_compilation_is_noticed():
-    assert compiled_by_a_second_call(lambda: jax.lax.fori_loop(0, 3, lambda _, x: x + 1, 0.0))
-    assert not compiled_by_a_second_call(lambda: jax.numpy.sin(1.0))
+def test_a_second_compilation_is_noticed(compiled_again):
+    assert compiled_again(lambda: jax.lax.fori_loop(0, 3, lambda _, x: x + 1, 0.0))
+    assert not compiled_again(lambda: jax.numpy.sin(1.0))
 
 
 def test_float64_is_on():

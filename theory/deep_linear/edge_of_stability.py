@@ -19,7 +19,7 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from theory.checks import non_negative, positive, real, require
 from theory.deep_linear.outliers import Outliers, OutliersLike, passing_step, record
-from theory.flow import flow
+from theory.flow import flow, times
 
 # B_2k / (2k+1)! of the dilogarithm's series in -ln(1 - x), k = 1 ... 9.
 _BERNOULLI = (
@@ -140,8 +140,11 @@ def spike(tau: Real[ArrayLike, " T"], theta: Real[ArrayLike, ""], nu0: Real[Arra
     Holds when: s small, balanced start, nu0 << 1; not for theta below 1e-3 or so, where p follows nu stiffly.
     Source: expansion of the gradient-descent map around c = w_s = sqrt(b), w_o = 0, to leading order in s.
     """
-    theta, nu0 = positive("theta", theta), positive("nu0", nu0)
+    return _spike(times("tau", tau), positive("theta", theta), positive("nu0", nu0))
 
+
+@jax.jit
+def _spike(tau, theta, nu0):
     def field(x):
         p, m, log_nu = x
         nu = jnp.exp(log_nu)

@@ -8,6 +8,7 @@ of layer strengths that grow together, each at a rate of its own; here it is sol
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
 from theory.checks import matrix, non_negative, positive, real, require, within
 from theory.clock import SETTLED, differentiable, elapsed, when
-from theory.flow import flow
+from theory.flow import flow, times
 
 
 class Domains(NamedTuple):
@@ -182,13 +183,17 @@ def routing_domains(
         raise ValueError(
             f"into, shared and out must be of shapes (M,), () and (M,), got {a.shape}, {b.shape}, {c.shape}"
         )
+    return _routed(times("t", t), s, g, Domains(a, b, c))
 
+
+@jax.jit
+def _routed(t, s, g, start):
     def field(state):
         a, b, c = state
         error = g * (s - b * c[:, None] * a)
         return Domains(b * (c @ error), c @ error @ a, b * (error @ a))
 
-    return flow(field, t, Domains(a, b, c), rtol=1e-12, atol=1e-15)
+    return flow(field, t, start, rtol=1e-12, atol=1e-15)
 
 
 def pathway_velocity(
@@ -241,6 +246,11 @@ def pathway_flow(
     pathway_velocity(weights, pathways, syx, sxx)
     syx, sxx = [jnp.asarray(m, float) for m in syx], {k: jnp.asarray(m, float) for k, m in sxx.items()}
     start = tuple(jnp.asarray(w, float) for w in weights)
+    return _pathway_flow(times("t", t), start, tuple(tuple(path) for path in pathways), syx, sxx)
+
+
+@partial(jax.jit, static_argnums=2)
+def _pathway_flow(t, start, pathways, syx, sxx):
     return flow(lambda w: _velocity(w, pathways, syx, sxx), t, start, rtol=1e-12, atol=1e-15)
 
 
