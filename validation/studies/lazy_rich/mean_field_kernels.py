@@ -151,23 +151,24 @@ def draw(figure, problem, prediction, observation):
     left.set_title(f"tanh, {depth} hidden layers")
     left.legend(loc="best", fontsize=7.5)
     for i in range(len(problem.y)):
-        style.theory(middle, t, found["kernel"][:, i, i], i=i, label=f"⟨φφ⟩ of sample {i + 1}")
+        style.theory(middle, t, found["kernel"][:, i, i], i=i, label=f"sample {i + 1}")
         style.networks(middle, t[shown], runs["kernel"][-1, :, shown, i, i].mean(axis=0), i=i)
         style.rival(middle, t, frozen_["kernel"][:, i, i], label="lazy" if i == 0 else None)
-    middle.set(xlabel="time  lr · steps", ylabel="last hidden kernel")
+    middle.set(xlabel="time  lr · steps", ylabel="last hidden kernel  ⟨φφ⟩")
     middle.set_title(f"Features move, γ = {problem.gamma:g}")
-    middle.legend(loc="best", fontsize=7.5)
+    # Below the curves, above the lazy line.
+    middle.legend(loc="lower right", bbox_to_anchor=(1.0, 0.1), fontsize=7.5)
     widths = prediction["widths"]
     for i, (name, runs) in enumerate(observation.items()):
         values = [scatter(one) for one in runs["output"][:, :, 1:]]
         exponent, error = fitted_exponent(widths, runs["output"][:, :, 1:], scatter)
-        style.networks(right, widths, values, i=i, label=f"{name}: N^({exponent:.2f} ± {error:.2f})")
+        style.networks(right, widths, values, i=i, label=f"{name} {exponent:.2f} ± {error:.2f}")
         style.theory(right, widths, values[0] * (widths / widths[0]) ** -0.5, i=i)
     right.set(xscale="log", yscale="log", xlabel="width N", ylabel="scatter over networks")
     right.set_xticks(widths, [str(w) for w in widths])
     right.set_xticks([], minor=True)
     right.set_title("Towards the limit")
-    right.legend(loc="lower left", fontsize=7.5)
+    right.legend(loc="lower left", fontsize=7.5, title="exponents", title_fontsize=7.5)
 
 
 def without_responses(problem, prediction):
